@@ -15,6 +15,7 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod metrics;
+pub mod password;
 pub mod permits;
 pub mod problem;
 pub mod telemetry;

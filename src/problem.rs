@@ -40,8 +40,10 @@ names! {
         EventIdReused = "event-id-reused",
         /// No valid signature, credentials or token.
         Unauthorized = "unauthorized",
-        /// A request to the admin API from a web page, or under a foreign name, while no token is configured.
+        /// A request to the admin API from a web page, or under a foreign name, where that is not let in.
         Forbidden = "forbidden",
+        /// A request to the admin API whose caller has too few rights.
+        RoleRequired = "role-required",
         /// An event of a type that its source may not send.
         TypeNotAllowed = "type-not-allowed",
         /// No such source.
@@ -66,6 +68,8 @@ names! {
         TooLarge = "too-large",
         /// Not a media type that this source takes.
         UnsupportedMediaType = "unsupported-media-type",
+        /// Too many wrong passwords.
+        TooManyAttempts = "too-many-attempts",
         /// A content coding that is not read.
         UnsupportedContentEncoding = "unsupported-content-encoding",
         /// A link for a customer, and neither the request nor the configuration says where the customer lands.
@@ -81,7 +85,7 @@ impl ProblemKind {
         match self {
             Self::Malformed => 400,
             Self::Unauthorized => 401,
-            Self::Forbidden | Self::TypeNotAllowed => 403,
+            Self::Forbidden | Self::RoleRequired | Self::TypeNotAllowed => 403,
             Self::UnknownSource | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -89,6 +93,7 @@ impl ProblemKind {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => 415,
             Self::InvalidEvent | Self::Unmappable | Self::EventIdReused | Self::LandingRequired => 422,
+            Self::TooManyAttempts => 429,
             Self::Unavailable => 503,
         }
     }
@@ -101,7 +106,8 @@ impl ProblemKind {
             Self::Unmappable => "Not what the mapping of this source expects",
             Self::EventIdReused => "The event id is known with another content",
             Self::Unauthorized => "The signature or the credentials are not valid",
-            Self::Forbidden => "No token is configured, and it came from a web page or under a foreign name",
+            Self::Forbidden => "It came from a web page or under a foreign name",
+            Self::RoleRequired => "The caller's role is not enough",
             Self::TypeNotAllowed => "Not a type that this source may send",
             Self::UnknownSource => "There is no such source",
             Self::NotFound => "There is nothing here",
@@ -116,6 +122,7 @@ impl ProblemKind {
             Self::UnsupportedMediaType => "Not a media type that is taken here",
             Self::UnsupportedContentEncoding => "Packed in a way that is not read here",
             Self::LandingRequired => "Neither the request nor the configuration says where the customer lands",
+            Self::TooManyAttempts => "Too many wrong passwords",
             Self::Unavailable => "Not now; try the same again later",
         }
     }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::access::Caller;
 use super::error::{ApiError, ApiResult};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
@@ -40,14 +41,17 @@ pub(super) async fn open(
     Ok(HttpResponse::Ok().json(page.named("events")))
 }
 
-pub(super) async fn event(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+/// One event; to a viewer without its bytes.
+pub(super) async fn event(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
     let unknown = || ApiError::not_found("no event has this id");
     let id = EventId(Uuid::parse_str(&id).map_err(|_| unknown())?);
     let event = admin.store.event(id).await?.ok_or_else(unknown)?;
-    Ok(HttpResponse::Ok().json(event))
+    Ok(HttpResponse::Ok().json(if caller.sees_personal_data() { event } else { event.impersonal() }))
 }
 
-pub(super) async fn customer(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+/// One customer; to a viewer without facts, and without the data of outgoing events.
+pub(super) async fn customer(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
     let unknown = || ApiError::not_found("nothing was ever heard of this customer");
-    Ok(HttpResponse::Ok().json(admin.store.customer(&id).await?.ok_or_else(unknown)?))
+    let customer = admin.store.customer(&id).await?.ok_or_else(unknown)?;
+    Ok(HttpResponse::Ok().json(if caller.sees_personal_data() { customer } else { customer.impersonal() }))
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
@@ -70,21 +71,22 @@ impl RetryOne {
 
 pub(super) async fn retry(
     admin: web::Data<Admin>,
+    caller: Caller,
     id: web::Path<String>,
     body: Result<web::Bytes, Error>,
 ) -> ApiResult {
     let RetryOne { approve } = RetryOne::read(&whole(body)?).map_err(ApiError::malformed)?;
-    unpark(&admin, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
+    unpark(&admin, &caller, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
 }
 
-pub(super) async fn skip(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
-    unpark(&admin, &id, RetryRequest::Skip).await
+pub(super) async fn skip(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
+    unpark(&admin, &caller, &id, RetryRequest::Skip).await
 }
 
-async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
+async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest) -> ApiResult {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
-    let Some(kind) = admin.store.unpark(event, request, &super::guard::by()).await? else {
+    let Some(kind) = admin.store.unpark(event, request, &caller.actor).await? else {
         let why = admin.store.why_not_taken(event, request).await?;
         let problem = match why {
             NotTaken::Unknown => ProblemKind::NotFound,
@@ -100,5 +102,6 @@ async fn unpark(admin: &Admin, id: &str, request: RetryRequest) -> ApiResult {
         admin.wake.notify_one();
     }
     let state = if is_skip { EventState::Skipped } else { EventState::Pending };
+    tracing::info!(by = %caller.actor, event.id = %event, %state, "an event was taken out of parking");
     Ok(HttpResponse::Ok().json(json!({ "id": id, "state": state })))
 }

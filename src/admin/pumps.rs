@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
@@ -136,6 +137,7 @@ impl LinkRequest {
 /// Makes a link under which the owner of a heat pump reconnects it.
 pub(super) async fn reconnect_link(
     admin: web::Data<Admin>,
+    caller: Caller,
     id: web::Path<String>,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult {
@@ -145,10 +147,11 @@ pub(super) async fn reconnect_link(
     let foreign = |_| ApiError::not_found("its ids are none of Podero's");
     let user = Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?;
     let heat_pump = Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?;
+    tracing::info!(by = %caller.actor, heat_pump.id = %heat_pump, "a reconnection link is asked for");
     let asked_at = admin.clock.now();
     let until = asked_at.plus(LINK_TIME_MAX);
     let found = admin.links.client.find_reconnection(user, heat_pump, until).await;
-    let book = LinkBook { admin: &admin, by: super::guard::by(), heat_pump };
+    let book = LinkBook { admin: &admin, by: caller.actor.clone(), heat_pump };
     let Reply::Done(way) = found else {
         book.link(AuditOutcome::Failed, Some(NO_LINK)).await?;
         return not_made(&found);

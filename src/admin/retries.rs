@@ -6,6 +6,7 @@ use actix_web::{Error, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::parked::reason_of;
 use super::state::Admin;
@@ -68,19 +69,19 @@ fn approvable_reasons() -> String {
     format!("`approve` needs one `reason`, and overrides {} alone", Reason::APPROVABLE.map(Reason::name).join(", "))
 }
 
-pub(super) async fn order(admin: web::Data<Admin>, body: Result<web::Bytes, Error>) -> ApiResult {
+pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<web::Bytes, Error>) -> ApiResult {
     let (act, per_second) = RetryOrder::read(&whole(body)?).map_err(ApiError::malformed)?;
     let ordered = match act {
-        Act::Retry(reason) => admin.store.order_retry(reason, per_second, &super::guard::by()).await?,
+        Act::Retry(reason) => admin.store.order_retry(reason, per_second, &caller.actor).await?,
         Act::Approve(reason, until) => {
             let until = until.unwrap_or_else(|| admin.clock.now());
-            admin.store.order_approval(reason, per_second, until, &super::guard::by()).await?
+            admin.store.order_approval(reason, per_second, until, &caller.actor).await?
         }
     };
     match ordered {
         Ordered::Running(retry) => {
             let (total, approve) = (retry.total, retry.approve);
-            tracing::info!(retry.id, total, per_second, approve, "a retry of parked events was ordered");
+            tracing::info!(by = %caller.actor, retry.id, total, per_second, approve, "a retry of parked events was ordered");
             admin.wake_retries.notify_one();
             Ok(HttpResponse::Accepted().json(retry))
         }
@@ -99,8 +100,12 @@ pub(super) async fn one(admin: web::Data<Admin>, id: web::Path<String>) -> ApiRe
     shown(admin.store.bulk_retry(&id).await?)
 }
 
-pub(super) async fn stop(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
-    shown(admin.store.stop_retry(&id, &super::guard::by()).await?)
+pub(super) async fn stop(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
+    let retry = admin.store.stop_retry(&id, &caller.actor).await?;
+    if let Some(retry) = &retry {
+        tracing::info!(by = %caller.actor, retry.id, state = %retry.state, "a retry of parked events was told to stop");
+    }
+    shown(retry)
 }
 
 fn shown(retry: Option<BulkRetry>) -> ApiResult {

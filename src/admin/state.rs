@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::access::Access;
 use crate::clock::Clock;
-use crate::config::Secret;
 use crate::domain::call::OnboardingPolicy;
 use crate::metrics::Metrics;
 use crate::podero::Client;
@@ -38,8 +38,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Broker and Podero.
     pub health: Box<dyn Health>,
-    /// `admin.token`.
-    pub token: Option<Secret>,
+    /// The callers that are known.
+    pub access: Access,
     /// Time.
     pub clock: Clock,
     /// Wakes the appliers when a parked event goes back to work.

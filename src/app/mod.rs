@@ -171,6 +171,7 @@ impl Bridge {
         };
         let http = listeners::open(handles.config.http.listen, &slow_clients.http, options.limits, routes, tasks)?;
         let admin = Arc::new(handles.admin());
+        tell_of_open_access(&admin).await;
         let routes = move |routes: &mut ServiceConfig| admin::configure(routes, admin.clone());
         let admin = listeners::open(handles.config.admin.listen, &slow_clients.admin, options.limits, routes, tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.listener.address, open.listener.server)).unzip();
@@ -273,6 +274,17 @@ fn expect_series(config: &Config, metrics: &Metrics) {
     }
     if config.policy.brake.is_none() {
         metrics.without_churn_brake();
+    }
+}
+
+/// An admin API without tokens and operators is allowed on loopback, and said at each start.
+async fn tell_of_open_access(admin: &admin::Admin) {
+    // A store that does not answer now is asked again with each request.
+    if admin.access.is_open(&admin.store).await.is_ok_and(|is_open| is_open) {
+        tracing::info!(
+            "the admin API is open: every program on this machine has the role admin; admin.token, [[admin.tokens]] or an \
+             operator closes it"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::listeners::SlowClients;
-use crate::admin::{Admin, Links};
+use crate::admin::{Access, Admin, Links};
 use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -228,7 +228,7 @@ impl Handles {
             metrics,
             links: Links { client, landing: config.policy.onboarding.clone() },
             health: Box::new(self.clone()),
-            token: config.admin.token.clone(),
+            access: Access::new(config.admin.tokens.clone(), clock.clone()),
             clock,
             wake: wakes.work,
             wake_retries: wakes.retries,

@@ -1,29 +1,26 @@
-//! The person at the machine, as the audit log names them.
+//! The user of the machine who runs a command, as the audit log names them.
 //!
-//! The name is that of the process's user, as the machine knows it: a claim, and no proof (docs/AUDIT.md).
+//! The name is what the system and `sudo` say. It is no proof: a user who may run a command on the store may also change the
+//! store.
 //!
-//! Before: [`crate::cli`]. After: [`crate::store`] writes it down.
+//! Before: the commands of [`crate::cli`] that change something. After: [`crate::store`] writes the name down.
 
+use crate::config::sudo_user;
 use crate::domain::identity::{Actor, NAME_CHARS_MAX};
 
-/// File of the machine's users: `NAME:PASSWORD:UID:…`.
-const USERS: &str = "/etc/passwd";
-
-/// The user of this process; its number where the machine has no name for it, as in many containers.
+/// The user who runs this process: the one who called `sudo`, else the login name of the real user id.
 pub(super) fn of_process() -> Actor {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let users = std::fs::read_to_string(USERS).unwrap_or_default();
-    Actor::Cli(name_of(&uid, &users).unwrap_or(uid))
+    let uid = uzers::get_current_uid();
+    let login = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
+    Actor::Cli(name_of(sudo_user(), login, uid))
 }
 
-fn name_of(uid: &str, users: &str) -> Option<String> {
-    let named = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then_some(name)
-    })?;
-    let is_plain = !named.is_empty() && named.len() <= NAME_CHARS_MAX && named.chars().all(|c| c.is_ascii_graphic());
-    is_plain.then(|| named.to_owned())
+/// The first name that has something to show; without one the id.
+fn name_of(sudo: Option<String>, login: Option<String>, uid: u32) -> String {
+    let is_shown = |c: &char| c.is_ascii_graphic() || c.is_alphanumeric();
+    let shown = |name: String| name.chars().filter(is_shown).take(NAME_CHARS_MAX).collect::<String>();
+    let mut names = [sudo, login].into_iter().flatten().map(shown);
+    names.find(|name| !name.is_empty()).unwrap_or_else(|| format!("uid-{uid}"))
 }
 
 #[cfg(test)]
@@ -31,11 +28,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_has_the_name_that_the_machine_knows() {
-        let users = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\nodd name:x:7:7::/:\nshort\n";
-        for (uid, expected) in [("0", Some("root")), ("1000", Some("anna")), ("7", None), ("8", None), ("x", None)] {
-            assert_eq!(name_of(uid, users).as_deref(), expected, "{uid}");
+    fn the_caller_of_sudo_goes_first_and_without_a_name_the_id_stands() {
+        for (sudo, login, expected) in [
+            (Some("anna"), Some("root"), "anna"),
+            (None, Some("podero-bridge"), "podero-bridge"),
+            (Some(""), Some("root"), "root"),
+            (Some("\u{1b}\u{202e} \n"), None, "uid-7"),
+            (Some("ann\u{1b}a"), None, "anna"),
+            (None, None, "uid-7"),
+        ] {
+            let owned = |name: Option<&str>| name.map(str::to_owned);
+            assert_eq!(name_of(owned(sudo), owned(login), 7), expected, "{sudo:?} {login:?}");
         }
-        assert!(matches!(of_process(), Actor::Cli(name) if !name.is_empty()));
+        assert_eq!(name_of(Some("x".repeat(NAME_CHARS_MAX + 1)), None, 7).len(), NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn this_process_has_a_user() {
+        let Actor::Cli(name) = of_process() else { panic!("a command's") };
+        assert!(!name.is_empty());
     }
 }

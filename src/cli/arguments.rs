@@ -12,6 +12,7 @@ use super::error::CliError;
 use crate::config::DEFAULT_SOURCE;
 use crate::domain::audit::Action;
 use crate::domain::chain::ChainHead;
+use crate::domain::identity::{NAME_CHARS_MAX, Role, is_operator_name};
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, ID_CHARS_MAX, Timestamp};
 use crate::store::{AUDIT_PAGE_MAX, ExportFormat, OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
@@ -64,6 +65,9 @@ pub(super) enum Command {
     /// Show one customer: state, events, outgoing events, heat pumps
     #[command(subcommand)]
     Customers(Customers),
+    /// Add, list, change or remove operators: people with a role and a password of their own at the admin API
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Remove a customer's personal data from every table and leave a tombstone; Podero is not touched
     Erase(EraseArguments),
     /// Show the events of a message and the calls that it would cause, with their bodies. Nothing is sent or stored
@@ -260,6 +264,60 @@ pub(super) struct AuditExportArguments {
     pub(super) at: StoreOptions,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum OperatorCommand {
+    /// Add an operator. The password is typed twice, unless it is in a file
+    Add {
+        /// Name, without an address: it stands in logs
+        #[arg(value_parser = operator_name)]
+        name: String,
+        /// Rights: `viewer`, `support` or `admin`
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: Role,
+        /// File with the password
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// List the operators
+    List {
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Give an operator another role or password
+    Change {
+        /// Name of the operator
+        name: String,
+        #[command(flatten)]
+        what: OperatorParts,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// Remove an operator, who is refused from the next request on
+    Remove {
+        /// Name of the operator
+        name: String,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+/// Parts of an operator that are changed; at least one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct OperatorParts {
+    /// New rights: `viewer`, `support` or `admin`
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    pub(super) role: Option<Role>,
+    /// Type a new password, twice
+    #[arg(long, conflicts_with = "password_file")]
+    pub(super) password: bool,
+    /// File with a new password
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+}
+
 /// Command of these words, the program's name first.
 #[cfg(test)]
 pub(super) fn of(words: &[&str]) -> Command {
@@ -273,6 +331,15 @@ pub(super) fn read() -> Result<Command, CliError> {
 
 fn reason(text: &str) -> Result<Reason, String> {
     Reason::from_name(text).ok_or_else(|| format!("one of {}", Reason::ALL.map(Reason::name).join(", ")))
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::from_name(text).ok_or_else(|| format!("one of {}", Role::names().join(", ")))
+}
+
+fn operator_name(text: &str) -> Result<String, String> {
+    let form = || format!("1 to {NAME_CHARS_MAX} of the characters a-z, 0-9, `.`, `_` and `-`");
+    is_operator_name(text).then(|| text.to_owned()).ok_or_else(form)
 }
 
 fn open_state(text: &str) -> Result<OpenState, String> {

@@ -11,7 +11,7 @@ use super::open::open;
 use super::output::{print_json, say};
 use super::table::{self, or_dash};
 use crate::domain::{CustomerId, EventId, Timestamp};
-use crate::store::{CustomerView, EventSummary, EventView, NoticeView, PumpView};
+use crate::store::{CustomerView, EventSummary, EventView, NoticeView, OriginalBytes, PumpView};
 
 /// Prints one event with its calls and original bytes.
 pub(super) async fn event(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
@@ -67,13 +67,14 @@ fn describe(view: &EventView) {
         .collect();
     table::print(["call", "operation", "outcome", "took"], &rows);
     say("");
-    if let Some(envelope) = &view.envelope {
+    let Some(OriginalBytes { envelope, raw, raw_encoding }) = &view.original else { return };
+    if let Some(envelope) = envelope {
         say("envelope:");
         say(&table::plain(&serde_json::to_string_pretty(envelope).unwrap_or_default()));
         say("");
     }
-    say(&format!("original bytes ({}):", view.raw_encoding));
-    say(&table::plain(&view.raw));
+    say(&format!("original bytes ({raw_encoding}):"));
+    say(&table::plain(raw));
 }
 
 fn narrate(customer: &CustomerView) {

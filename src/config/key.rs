@@ -12,10 +12,18 @@ use super::rules::Rule;
 /// Turns the name of a secret key into the name of the key for its file.
 pub(super) const FILE_SUFFIX: &str = "_file";
 
+/// Sections of which a file may have several tables, told apart by their `name`: `[[source]]`, `[[admin.tokens]]`.
+pub(super) const REPEATED: [&str; 2] = ["source", "admin.tokens"];
+
+/// The section of several tables that a place is in, and the rest of the place.
+pub(super) fn repeated_section(place: &str) -> Option<(&'static str, &str)> {
+    REPEATED.into_iter().find_map(|section| Some((section, place.strip_prefix(section)?.strip_prefix('.')?)))
+}
+
 /// One configuration key, as it is documented.
 #[derive(Debug)]
 pub struct KeyInfo {
-    /// `section.key`; the keys of a `[[source]]` are named `source.key`.
+    /// `section.key`; the keys of a `[[source]]` are named `source.key`, those of an `[[admin.tokens]]` `admin.tokens.key`.
     pub name: &'static str,
     /// The default, as the environment would give it.
     pub default_text: Option<&'static str>,
@@ -37,6 +45,13 @@ impl KeyInfo {
     /// Says whether the value is never shown.
     pub(super) fn is_secret(&self) -> bool {
         (self.rule)().form.is_secret()
+    }
+}
+
+impl KeyInfo {
+    /// The section that it stands in, and its name there.
+    pub(super) fn parts(&self) -> (&'static str, &'static str) {
+        self.name.rsplit_once('.').expect("a key is declared as section.key")
     }
 }
 
@@ -62,10 +77,10 @@ pub(super) struct Key<T: 'static> {
 }
 
 impl<T> Key<T> {
-    /// This key of `[[source]]`, in the table of one source.
+    /// This key of a section of several tables, in the table with this label.
     pub(super) fn of(&self, label: &str) -> Self {
-        let name = self.place.rsplit('.').next().unwrap_or_default();
-        Self { place: Cow::Owned(place(label, name)), ..*self }
+        let (section, name) = self.place.rsplit_once('.').unwrap_or_default();
+        Self { place: Cow::Owned(place(section, label, name)), ..*self }
     }
 
     /// The default of a key that has one.
@@ -80,9 +95,9 @@ impl<T> AsRef<str> for Key<T> {
     }
 }
 
-/// The place of a key of one source.
-pub(super) fn place(label: &str, key: &str) -> String {
-    format!("source.{label}.{key}")
+/// The place of a key in one of the tables of a section.
+pub(super) fn place(section: &str, label: &str, key: &str) -> String {
+    format!("{section}.{label}.{key}")
 }
 
 /// Declares the keys of a section. Its comment and those of its keys are their texts in the documents.
@@ -148,11 +163,11 @@ impl Keys {
         self.sections.iter().flat_map(|section| section.keys)
     }
 
-    /// The key at `place`: its name, or `source.LABEL.key` for a key of one source.
+    /// The key at `place`: its name, or `source.LABEL.key` for a key of one of several tables.
     pub(super) fn find(&self, place: &str) -> Option<&'static KeyInfo> {
-        let source_key = place.strip_prefix("source.").and_then(|rest| rest.rsplit_once('.')).map(|(_, key)| key);
-        self.iter().find(|key| match source_key {
-            Some(last) => key.name.strip_prefix("source.") == Some(last),
+        let of_table = repeated_section(place).and_then(|(section, rest)| Some((section, rest.rsplit_once('.')?.1)));
+        self.iter().find(|key| match of_table {
+            Some(wanted) => key.parts() == wanted,
             None => key.name == place,
         })
     }

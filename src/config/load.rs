@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file;
-use super::key::Keys;
+use super::key::{Key, Keys, REPEATED};
 use super::problems::{ConfigProblem, Problems};
 use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
+use super::secret::Secret;
 use super::sections::{
     admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
 };
@@ -24,6 +25,7 @@ pub const KEYS: Keys = Keys {
     sections: &[
         http::HTTP,
         admin::ADMIN,
+        admin::ADMIN_TOKENS,
         store::STORE,
         amqp::AMQP,
         podero::PODERO,
@@ -43,6 +45,9 @@ pub const KEYS: Keys = Keys {
         log::LOG,
     ],
 };
+
+/// The names of the tables of each section of several, and what one is called, in the order of [`REPEATED`].
+const TABLES: [(Key<String>, &str); REPEATED.len()] = [(source::NAME, "source"), (admin::TOKEN_NAME, "token")];
 
 /// The default of a key that has one, as the environment would give it. Panics for any other name: constants ask.
 pub fn default_of(name: &str) -> &'static str {
@@ -179,7 +184,7 @@ fn policy(r: &mut Reader, timeout: Duration) -> Policy {
 
 /// A bridge on which nothing can arrive is a mistake, not a configuration.
 fn refuse_deaf(r: &mut Reader, http: &http::Http, sources: &[source::Source]) {
-    if sources.is_empty() && r.labels().is_empty() && !r.is_given(&amqp::URL) && r.is_sound("source") {
+    if sources.is_empty() && r.labels("source").is_empty() && !r.is_given(&amqp::URL) && r.is_sound("source") {
         let door = if is_loopback(http.listen) { "" } else { " (--sandbox adds one on loopback only)" };
         let hint = format!("nothing can arrive: configure a [[source]]{door} or amqp.url");
         r.refuse("source", "none, and no amqp.url", hint);
@@ -193,6 +198,15 @@ fn refuse_deaf(r: &mut Reader, http: &http::Http, sources: &[source::Source]) {
 /// There is no such file, it is too large, or it is no text.
 pub fn read_map(path: &Path) -> std::io::Result<String> {
     Ok(file::read(path)?.text)
+}
+
+/// Reads a password, without the line's end, from a file that a command names.
+///
+/// # Errors
+///
+/// There is no such file, it is too large, or it is no text.
+pub fn read_password(path: &Path) -> std::io::Result<Secret> {
+    Ok(Secret::new(file::read(path)?.text.trim_end_matches(['\r', '\n'])))
 }
 
 /// Content of the file; without a file it is empty.
@@ -231,7 +245,7 @@ fn read_text<T>(
     take: impl FnOnce(&mut Reader) -> Option<T>,
 ) -> Result<T, Problems> {
     let table = given.text.parse::<toml::Table>().map_err(|error| syntax_problem(given.text, &error))?;
-    let mut reader = Reader::new(&KEYS, source::NAME, table, given.folder);
+    let mut reader = Reader::new(&KEYS, TABLES, table, given.folder);
     reader.take_environment(environment);
     if let Some(path) = given.exposed {
         reader.note_exposed(path);
@@ -252,6 +266,11 @@ fn syntax_problem(text: &str, error: &toml::de::Error) -> Problems {
     let key = format!("line {line}, column {column}");
     let hint = format!("this is not TOML: {}", error.message());
     Problems::new(vec![ConfigProblem { key, found: "a syntax error".to_owned(), hint }])
+}
+
+/// The user who called `sudo`, where this process was started by it.
+pub fn sudo_user() -> Option<String> {
+    std::env::var_os("SUDO_USER").map(|name| name.to_string_lossy().into_owned())
 }
 
 /// The variables of this process that are meant for the bridge. Text that is not UTF-8 is kept in a form that [`Config::load`]

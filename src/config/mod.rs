@@ -14,7 +14,7 @@
 //!
 //! Precedence: environment, then file, then default. `PODERO_BRIDGE__SECTION__KEY` overrides `section.key`;
 //! `PODERO_BRIDGE__SOURCE__NAME__KEY` overrides a key of the source of that name (written with `_` for `-`), or
-//! adds such a source. A secret in the environment replaces one in the file also where one of them is given as
+//! adds such a source; `PODERO_BRIDGE__ADMIN__TOKENS__NAME__KEY` does so with a token. A secret in the environment replaces one in the file also where one of them is given as
 //! `…_file`; both forms in the same place are a problem.
 //!
 //! Before: [`crate::domain`]. After: everything that has a setting.
@@ -36,13 +36,13 @@ mod words;
 
 pub use codes::{bytes_of_base64, bytes_of_hex, bytes_of_standard_base64};
 pub use key::{KeyInfo, Keys, Section};
-pub use load::{Config, Import, KEYS, default_of, process_environment, read_map};
+pub use load::{Config, Import, KEYS, default_of, process_environment, read_map, read_password, sudo_user};
 pub use networks::Networks;
 pub use problems::{ConfigProblem, Problems};
 pub use reader::{ENVIRONMENT_PREFIX, Strings};
 pub use rules::{AMQP_NAME_BYTES_MAX, TOKEN_CHARS_MIN, WEBHOOK_KEY_BYTES_MIN, is_loopback};
 pub use secret::{Reloaded, Secret, Secrets};
-pub use sections::admin::Admin;
+pub use sections::admin::{Admin, AdminToken};
 pub use sections::amqp::Amqp;
 pub use sections::audit::Audit;
 pub use sections::http::{BODY_BYTES_MAX, Http};

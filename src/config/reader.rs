@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::file;
-use super::key::{FILE_SUFFIX, Key, KeyInfo, Keys, place};
+use super::key::{FILE_SUFFIX, Key, KeyInfo, Keys, REPEATED, place, repeated_section};
 use super::problems::ConfigProblem;
 use super::rules::{Rule, TOKEN_CHARS_MIN};
 use super::secret::{self, Secret, Secrets};
@@ -29,18 +29,27 @@ const HIDDEN: &str = "a value that is not shown";
 /// The given values, key by key, and the problems so far.
 pub(super) struct Reader {
     keys: &'static Keys,
-    /// The key that distinguishes sources.
-    source_name: Key<String>,
+    /// The sections of several tables.
+    tables: Vec<Tables>,
     /// By full place: `podero.timeout`, `source.LABEL.secrets`.
     given: BTreeMap<String, Given>,
     /// Folder of the file, from which its relative paths count.
     folder: PathBuf,
-    /// Sources in the order of the file, then those of the environment alone. A label is the source's name, or `#2` where the
-    /// second has no usable one.
-    labels: Vec<String>,
     /// Files with secrets that every user of the machine may read or change.
     exposed: Vec<PathBuf>,
     problems: Vec<ConfigProblem>,
+}
+
+/// A section of several tables, such as `[[source]]`.
+struct Tables {
+    section: &'static str,
+    /// The key that tells them apart.
+    name: Key<String>,
+    /// One of them, in a sentence.
+    one: &'static str,
+    /// Those of the file in its order, then those of the environment alone. A label is the table's name, or `#2` where the
+    /// second has no usable one.
+    labels: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -64,17 +73,25 @@ impl Given {
 }
 
 impl Reader {
-    /// Sorts the file, which lies in `folder`, by key; a name that no key has becomes a problem.
-    pub(super) fn new(keys: &'static Keys, source_name: Key<String>, file: Table, folder: &Path) -> Self {
-        let folder = folder.to_owned();
-        let (given, labels, exposed, problems) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut reader = Self { keys, source_name, given, folder, labels, exposed, problems };
+    /// Sorts the file, which lies in `folder`, by key; a name that no key has becomes a problem. `tables` are the keys `name` of
+    /// the sections of several tables, each with what one of the tables is called.
+    pub(super) fn new(
+        keys: &'static Keys,
+        tables: [(Key<String>, &'static str); REPEATED.len()],
+        file: Table,
+        folder: &Path,
+    ) -> Self {
+        let tables = REPEATED.into_iter().zip(tables).map(|(section, (name, one))| Tables {
+            section,
+            name,
+            one,
+            labels: Vec::new(),
+        });
+        let (tables, folder) = (tables.collect(), folder.to_owned());
+        let (given, exposed, problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut reader = Self { keys, tables, given, folder, exposed, problems };
         for (section, value) in file {
-            match (section.as_str(), value) {
-                ("source", value) => reader.take_sources(value),
-                (_, Value::Table(table)) => reader.take_section(&section, table),
-                (_, value) => reader.refuse_section(&section, &value),
-            }
+            reader.take_section(&section, value);
         }
         reader
     }
@@ -88,12 +105,20 @@ impl Reader {
         }
     }
 
-    fn take_section(&mut self, section: &str, table: Table) {
+    fn take_section(&mut self, section: &str, value: Value) {
+        if let Some(of) = self.tables.iter().position(|tables| tables.section == section) {
+            return self.take_tables(of, value);
+        }
+        let Value::Table(table) = value else { return self.refuse_section(section, &value) };
         if table.is_empty() && !self.keys.has_section(section) {
             self.refuse_unknown(section.to_owned(), section);
         }
         for (key, value) in table {
-            self.take_value(&format!("{section}.{key}"), value);
+            let place = format!("{section}.{key}");
+            match self.tables.iter().position(|tables| tables.section == place) {
+                Some(of) => self.take_tables(of, value),
+                None => self.take_value(&place, value),
+            }
         }
     }
 
@@ -113,40 +138,46 @@ impl Reader {
         }
     }
 
-    fn take_sources(&mut self, value: Value) {
+    /// Takes the tables of the section with this number.
+    fn take_tables(&mut self, of: usize, value: Value) {
+        let Tables { section, one, .. } = self.tables[of];
         let Value::Array(entries) = value else {
-            return self.refuse("source", shown(&value), "allowed: one [[source]] table for each source");
+            let hint = format!("allowed: one [[{section}]] table for each {one}");
+            return self.refuse(section, shown(&value), hint);
         };
         for (index, entry) in entries.into_iter().enumerate() {
             if let Value::Table(table) = entry {
-                self.take_source(format!("#{}", index + 1), table);
+                self.take_table(of, format!("#{}", index + 1), table);
             } else {
-                self.refuse("source", shown(&entry), "allowed: one [[source]] table each");
+                self.refuse(section, shown(&entry), format!("allowed: one [[{section}]] table each"));
             }
         }
     }
 
-    fn take_source(&mut self, ordinal: String, table: Table) {
-        let rule = (self.source_name.rule)();
+    fn take_table(&mut self, of: usize, ordinal: String, table: Table) {
+        let Tables { section, name, one, labels } = &self.tables[of];
+        let (section, one, rule) = (*section, *one, (name.rule)());
         let name = table.get("name").and_then(Value::as_str).and_then(|name| rule.read(name).ok());
-        let is_repeated = name.as_ref().is_some_and(|name| self.labels.contains(name));
+        let is_repeated = name.as_ref().is_some_and(|name| labels.contains(name));
         let label = name.filter(|_| !is_repeated).unwrap_or(ordinal);
+        let place_of_name = place(section, &label, "name");
         match table.get("name") {
             Some(name) if is_repeated => {
-                self.refuse(place(&label, "name"), shown(name), "each source needs a name of its own");
+                self.refuse(place_of_name, shown(name), format!("each {one} needs a name of its own"));
             }
             Some(name) if label.starts_with('#') => {
-                self.refuse(place(&label, "name"), shown(name), format!("allowed: {}", rule.allowed));
+                self.refuse(place_of_name, shown(name), format!("allowed: {}", rule.allowed));
             }
             Some(_) => {}
-            None => self.refuse(place(&label, "name"), "nothing", format!("allowed: {}", rule.allowed)),
+            None => self.refuse(place_of_name, "nothing", format!("allowed: {}", rule.allowed)),
         }
-        self.labels.push(label.clone());
+        self.tables[of].labels.push(label.clone());
         for (key, value) in table {
+            let place = place(section, &label, &key);
             match key.as_str() {
                 "name" => {}
-                key if self.keys.has(&place(&label, key)) => self.take_value(&place(&label, key), value),
-                key => self.refuse_unknown(place(&label, key), &format!("source.{key}")),
+                _ if self.keys.has(&place) => self.take_value(&place, value),
+                key => self.refuse_unknown(place, &format!("{section}.{key}")),
             }
         }
     }
@@ -154,17 +185,21 @@ impl Reader {
     /// `PODERO_BRIDGE__SECTION__KEY`, or `PODERO_BRIDGE__SOURCE__NAME__KEY` with `_` for each `-` of the name.
     fn take_variable(&mut self, variable: &str, name: &str, text: &str) {
         let lower = name.to_ascii_lowercase();
-        let source = lower.strip_prefix("source__").and_then(|rest| rest.rsplit_once("__"));
-        let source = source.map(|(label, key)| (label.replace('_', "-"), key));
-        let target = match &source {
-            Some((label, key)) => place(label, key),
+        let of_table = self.tables.iter().enumerate().find_map(|(of, tables)| {
+            let rest = lower.strip_prefix(&tables.section.replace('.', "__"))?.strip_prefix("__")?;
+            let (label, key) = rest.rsplit_once("__")?;
+            Some((of, label.replace('_', "-"), key))
+        });
+        let target = match &of_table {
+            Some((of, label, key)) => place(self.tables[*of].section, label, key),
             None => lower.replacen("__", ".", 1),
         };
-        let is_name = |label: &str| (self.source_name.rule)().read(label).is_ok();
-        let is_target = match &source {
+        let is_target = match &of_table {
             // The name is in the variable's own name already.
-            Some((label, key)) => *key != "name" && is_name(label) && self.keys.has(&target),
-            None => !target.starts_with("source.") && self.keys.has(&target),
+            Some((of, label, key)) => {
+                *key != "name" && (self.tables[*of].name.rule)().read(label).is_ok() && self.keys.has(&target)
+            }
+            None => repeated_section(&target).is_none() && self.keys.has(&target),
         };
         if !is_target || name != lower.to_ascii_uppercase() {
             let hint = unknown_hint(self.keys.nearest(&target).map(|key| variable_of(&key)));
@@ -173,10 +208,10 @@ impl Reader {
         if text.contains(char::REPLACEMENT_CHARACTER) {
             return self.refuse(variable, HIDDEN, "allowed: text in UTF-8");
         }
-        if let Some((label, _)) = source
-            && !self.labels.contains(&label)
+        if let Some((of, label, _)) = of_table
+            && !self.tables[of].labels.contains(&label)
         {
-            self.labels.push(label);
+            self.tables[of].labels.push(label);
         }
         let given = Given { value: Value::String(text.to_owned()), variable: Some(variable.to_owned()) };
         self.given.insert(target, given);
@@ -202,9 +237,9 @@ impl Reader {
         exposed
     }
 
-    /// The labels of the sources, to be used with [`place`].
-    pub(super) fn labels(&self) -> &[String] {
-        &self.labels
+    /// The labels of the tables of this section, to be used with [`place`].
+    pub(super) fn labels(&self, section: &str) -> &[String] {
+        self.tables.iter().find(|tables| tables.section == section).map_or(&[], |tables| &tables.labels)
     }
 
     /// Says whether the file or the environment gives the key, itself or as a file.
@@ -279,17 +314,21 @@ impl Reader {
 
     /// The secret, given directly or as a file, if it is right.
     pub(super) fn secret(&mut self, key: &Key<Secret>) -> Option<Secret> {
-        let found = self.secret_texts(&key.place, false)?;
+        let found = self.secret_texts(&key.place, Several::Never)?;
         self.accepted(key, &(key.rule)(), found).pop()
     }
 
     /// The secret. If there is a reason `when` to require it, a missing one is a problem.
     pub(super) fn required_secret(&mut self, key: &Key<Secret>, when: Option<&str>) -> Option<Secret> {
+        self.require_secret(key, when);
+        self.secret(key)
+    }
+
+    fn require_secret(&mut self, key: &Key<Secret>, when: Option<&str>) {
         if let Some(when) = when.filter(|_| !self.is_given(key)) {
             let hint = format!("required {when}; allowed: {}, or {}{FILE_SUFFIX}", (key.rule)().allowed, key.place);
             self.refuse(key, "nothing", hint);
         }
-        self.secret(key)
     }
 
     /// Several secrets: a list or a single text; by comma in the environment; one per line in a file, which can be read
@@ -299,12 +338,33 @@ impl Reader {
         key: &Key<Secret>,
         rule: impl Fn() -> Rule<Secret> + Send + Sync + 'static,
     ) -> Secrets {
-        let Some(found) = self.secret_texts(&key.place, true) else {
+        let Some(found) = self.secret_texts(&key.place, Several::Always) else {
             return Secrets::fixed(Vec::new());
         };
         if found.texts.is_empty() {
             self.refuse(key, "an empty list", format!("allowed: {}", rule().allowed));
         }
+        self.followed(key, rule, found)
+    }
+
+    /// The secret, given directly, or as a file that can be read again and may have another one on each line, for rotation.
+    /// If there is a reason `when` to require it, a missing one is a problem. Empty if it is missing or wrong.
+    pub(super) fn rotating_secret(&mut self, key: &Key<Secret>, when: Option<&str>) -> Secrets {
+        self.require_secret(key, when);
+        let rule = key.rule;
+        match self.secret_texts(&key.place, Several::InFile) {
+            Some(found) => self.followed(key, rule, found),
+            None => Secrets::fixed(Vec::new()),
+        }
+    }
+
+    /// The accepted ones of these, which follow their file.
+    fn followed(
+        &mut self,
+        key: &Key<Secret>,
+        rule: impl Fn() -> Rule<Secret> + Send + Sync + 'static,
+        found: Found,
+    ) -> Secrets {
         let file = found.file.clone();
         let secrets = self.accepted(key, &rule(), found);
         match file {
@@ -329,7 +389,7 @@ impl Reader {
         secrets
     }
 
-    fn secret_texts(&mut self, place: &str, is_list: bool) -> Option<Found> {
+    fn secret_texts(&mut self, place: &str, several: Several) -> Option<Found> {
         let filed_place = format!("{place}{FILE_SUFFIX}");
         let (direct, filed) = (self.given.get(place).cloned(), self.given.get(&filed_place).cloned());
         if let (Some(direct), Some(filed)) = (&direct, &filed)
@@ -340,8 +400,8 @@ impl Reader {
         }
         // The environment overrides the file, also where the two use different forms.
         match filed.filter(|filed| direct.is_none() || filed.variable.is_some()) {
-            Some(filed) => self.filed_texts(&filed_place, &filed, is_list),
-            None => self.direct_texts(place, &direct?, is_list),
+            Some(filed) => self.filed_texts(&filed_place, &filed, several != Several::Never),
+            None => self.direct_texts(place, &direct?, several == Several::Always),
         }
     }
 
@@ -394,6 +454,15 @@ impl Reader {
         }
         Some(Found { texts, place: format!(" in {}", path.display()), file: Some(path) })
     }
+}
+
+/// The places where a key may have several secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Several {
+    Never,
+    /// One a line.
+    InFile,
+    Always,
 }
 
 /// The texts of a secret.

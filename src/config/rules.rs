@@ -24,6 +24,7 @@ use super::verify::{KeyEncoding, SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
 use crate::domain::event::EventKind;
+use crate::domain::identity::{DEFAULT_TOKEN, NO_TOKEN};
 
 /// Minimum length of a bearer token in characters: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -531,6 +532,14 @@ pub(super) fn source_name() -> Rule<String> {
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         (1..=64).contains(&text.len()) && text.chars().all(is_plain)
     })
+}
+
+/// The name of a token, which stands in the audit log and in an environment variable. Two are taken: that of `admin.token`, and
+/// that of a caller where no token is configured.
+pub(super) fn token_name() -> Rule<String> {
+    let name = source_name();
+    let allowed = format!("{}, but not {DEFAULT_TOKEN} or {NO_TOKEN}", name.allowed);
+    text_that(allowed, move |text| name.read(text).is_ok() && ![DEFAULT_TOKEN, NO_TOKEN].contains(&text))
 }
 
 fn is_visible(text: &str) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::alert::{Season, Severities, WatchPolicy};
+use crate::domain::identity::Role;
 use crate::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps};
 
 mod documents;
@@ -58,7 +59,7 @@ fn defaults_are_the_contracts() {
     let config = good("", &[]);
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!((config.http.body_max, config.http.batch_max), (1 << 20, 1_000));
-    assert_eq!((config.admin.listen.to_string().as_str(), config.admin.token.is_none()), ("127.0.0.1:9090", true));
+    assert_eq!((config.admin.listen.to_string().as_str(), config.admin.tokens.is_empty()), ("127.0.0.1:9090", true));
     assert_eq!((config.store.url.expose(), config.store.is_default), ("sqlite://podero-bridge.db", true));
     assert_eq!(config.store.backlog_max, 1_000_000);
     assert_eq!(config.store.retention, Some(Duration::from_secs(90 * 86_400)));
@@ -364,7 +365,7 @@ fn secrets_come_from_files_too() {
         &format!("[admin]\ntoken_file = '{token}'"),
         &[("SOURCE__B__VERIFY", "bearer"), ("SOURCE__B__SECRETS_FILE", &list)],
     );
-    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+    assert_eq!(default_token(&config), "0123456789abcdef");
     let Verify::Bearer { secrets, .. } = &config.sources[1].verify else { panic!("bearer") };
     assert_eq!(texts(secrets), ["0123456789abcdef", "fedcba9876543210"]);
 
@@ -388,9 +389,74 @@ fn secrets_come_from_files_too() {
     check(load("", &format!("[admin]\ntoken_file = '{token}'\ntoken = 'abcdefghijklmnop'"), &[]), &[both]);
     check(load("", "", &[("ADMIN__TOKEN", "abcdefghijklmnop"), ("ADMIN__TOKEN_FILE", &token)]), &[both]);
     let config = good(&format!("[admin]\ntoken_file = '{token}'"), &[("ADMIN__TOKEN", "abcdefghijklmnop")]);
-    assert_eq!(config.admin.token.expect("given").expose(), "abcdefghijklmnop");
+    assert_eq!(default_token(&config), "abcdefghijklmnop");
     let config = good("[admin]\ntoken = 'abcdefghijklmnop'", &[("ADMIN__TOKEN_FILE", &token)]);
-    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+    assert_eq!(default_token(&config), "0123456789abcdef");
+}
+
+/// The tokens of the admin API, each as its name, role and texts.
+fn tokens(config: &Config) -> Vec<(String, Role, Vec<String>)> {
+    let tokens = config.admin.tokens.iter();
+    tokens.map(|token| (token.name.clone(), token.role, texts(&token.secrets))).collect()
+}
+
+/// The only token, which is `admin.token`.
+fn default_token(config: &Config) -> String {
+    let [(name, Role::Admin, texts)] = &tokens(config)[..] else { panic!("one token") };
+    assert_eq!((name.as_str(), texts.len()), ("default", 1));
+    texts[0].clone()
+}
+
+#[test]
+fn named_tokens_have_a_role_and_a_secret_each() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token").display().to_string();
+    std::fs::write(&path, "0123456789abcdef\nfedcba9876543210\n").expect("written");
+    let text = format!(
+        "[admin]\nlisten = '0.0.0.0:1'\n[[admin.tokens]]\nname = 'ticketing'\nrole = 'support'\ntoken_file = '{path}'\n"
+    );
+    let variables = [
+        ("ADMIN__TOKENS__ON_CALL__ROLE", "admin"),
+        ("ADMIN__TOKENS__ON_CALL__TOKEN", "abcdefgh,ijklmnop"),
+        ("ADMIN__TOKENS__TICKETING__ROLE", "viewer"),
+    ];
+    let config = good(&text, &variables);
+    let ticketing =
+        ("ticketing".to_owned(), Role::Viewer, vec!["0123456789abcdef".to_owned(), "fedcba9876543210".to_owned()]);
+    assert_eq!(tokens(&config), [ticketing, ("on-call".to_owned(), Role::Admin, vec!["abcdefgh,ijklmnop".to_owned()])]);
+    std::fs::write(&path, "0000000000000000\n").expect("written");
+    assert_eq!(config.admin.tokens[0].secrets.reload(), Reloaded::Changed);
+    assert_eq!(tokens(&config)[0].2, ["0000000000000000"]);
+    let both = format!("[admin]\ntoken = '1111111111111111'\n{}", text.replacen("[admin]\n", "", 1));
+    assert_eq!(
+        tokens(&good(&both, &[])).iter().map(|token| token.0.as_str()).collect::<Vec<_>>(),
+        ["default", "ticketing"]
+    );
+}
+
+#[test]
+fn problems_of_named_tokens_come_at_once_each_with_its_key() {
+    let text = "[admin]\ntoken = '0123456789abcdef'\n[[admin.tokens]]\nname = 'a'\nrole = 'owner'\ntoken = 'short'\n\
+                [[admin.tokens]]\nname = 'a'\n[[admin.tokens]]\nname = 'default'\nrole = 'admin'\n\
+                token = '0123456789abcdef'\n[[admin.tokens]]\nname = 'b'\nrole = 'viewer'\ntoken = '0123456789abcdef'\n\
+                rights = 'all'";
+    check(
+        load("", text, &[("ADMIN__TOKENS__NONE__ROLE", "admin")]),
+        &[
+            "admin.tokens.#2.name: found \"a\"; each token needs a name of its own",
+            "admin.tokens.#3.name: found \"default\"; allowed: 1 to 64 of the characters a-z, 0-9 and -, but not default",
+            "admin.tokens.b.rights: found an unknown key",
+            "PODERO_BRIDGE__ADMIN__TOKENS__NONE__ROLE: found an unknown variable",
+            "admin.tokens.a.role: found \"owner\"; allowed: one of viewer, support, admin",
+            "admin.tokens.a.token: found a value that is not shown; allowed: a token of at least 16",
+            "admin.tokens.#2.role: found nothing; required for every token",
+            "admin.tokens.#2.token: found nothing; required for every token; allowed: a token of at least 16",
+            "admin.tokens.#3.token: found a value that is not shown; admin.token is the same",
+            "admin.tokens.b.token: found a value that is not shown; admin.token is the same",
+        ],
+    );
+    check(load("", "[admin]\ntokens = 'x'", &[]), &["admin.tokens: found \"x\"; allowed: one [[admin.tokens]]"]);
+    check(load("", "[admin]\ntokens = [1]", &[]), &["admin.tokens: found 1; allowed: one [[admin.tokens]]"]);
 }
 
 #[test]
@@ -422,7 +488,7 @@ fn a_secret_has_nothing_in_it_that_cannot_be_seen() {
             let expected = format!("{place}: found a value that is not shown in PODERO_BRIDGE__{key}; {problem}");
             check(load("", "", &[(key, &text)]), &[&expected]);
             // A second line of a file of several is another one.
-            if key == "AMQP__URL" && text.contains('\n') {
+            if ["AMQP__URL", "ADMIN__TOKEN"].contains(&key) && text.contains('\n') {
                 continue;
             }
             std::fs::write(&file, &text).expect("written");
@@ -432,7 +498,7 @@ fn a_secret_has_nothing_in_it_that_cannot_be_seen() {
     }
     // The mark and line end that Windows writes around a text are no part of it.
     std::fs::write(&file, format!("{mark}{secret}\r\n")).expect("written");
-    assert_eq!(good("", &[("ADMIN__TOKEN_FILE", &path)]).admin.token.expect("given").expose(), secret);
+    assert_eq!(default_token(&good("", &[("ADMIN__TOKEN_FILE", &path)])), secret);
 }
 
 #[test]
@@ -746,7 +812,7 @@ fn relative_paths_in_the_file_count_from_its_folder() {
                 secrets_file = 'keys/list'\nmap = 'map.jq'";
     std::fs::write(&file, format!("{BASE}\n{text}")).expect("written");
     let config = Config::load(Some(&file), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.admin.token.expect("given").expose(), "0123456789abcdef");
+    assert_eq!(default_token(&config), "0123456789abcdef");
     let map = config.sources[0].map.as_ref().expect("given");
     assert_eq!((map.code.as_str(), map.path.as_str()), (".", &*inner.join("map.jq").display().to_string()));
     let Verify::Bearer { secrets, .. } = &config.sources[0].verify else { panic!("bearer") };
@@ -906,7 +972,7 @@ fn the_example_loads_as_it_is_and_in_full() {
     };
     load(EXAMPLE);
     let config = load(&example_in_full());
-    assert!(config.admin.token.is_some() && config.amqp.is_some() && config.outbound.webhook.is_some());
+    assert!(config.admin.tokens.len() == 2 && config.amqp.is_some() && config.outbound.webhook.is_some());
 }
 
 #[test]
@@ -918,8 +984,9 @@ fn every_key_is_declared_with_what_its_own_rule_allows() {
         let rule = (key.rule)();
         assert!(key.default_text.is_none_or(|text| rule.read(text).is_ok()), "the default of {}", key.name);
         assert!(key.default_text.is_some() || key.example.or(key.given).is_some(), "an example of {}", key.name);
-        let (section, name) = key.name.split_once('.').expect("section.key");
-        let entries = full[section].as_array().map_or(std::slice::from_ref(&full[section]), Vec::as_slice);
+        let (section, name) = key.parts();
+        let of_section = section.split('.').fold(&toml::Value::Table(full.clone()), |of, part| &of[part]).clone();
+        let entries = of_section.as_array().map_or(std::slice::from_ref(&of_section), Vec::as_slice);
         let value = entries.iter().find_map(|entry| entry.get(name)).unwrap_or_else(|| panic!("{}", key.name));
         let text = rule.form.text_of(value).unwrap_or_else(|| panic!("the form of {}", key.name));
         assert!(key.default_text.is_none_or(|default| default == text), "{}", key.name);

@@ -28,8 +28,18 @@ impl Role {
 /// The name of the token that `admin.token` is.
 pub const DEFAULT_TOKEN: &str = "default";
 
+/// The name of the caller where no token and no operator is configured: the admin API is on loopback then, and open.
+pub const NO_TOKEN: &str = "none";
+
 /// Limit of the name of a token, an operator or a user of the machine, in characters: a column of a list.
 pub const NAME_CHARS_MAX: usize = 64;
+
+/// Says whether an operator may have this name: 1 to [`NAME_CHARS_MAX`] of `a-z`, `0-9`, `.`, `_` and `-`. It stands in the log and
+/// the audit log, so an e-mail address is none.
+pub fn is_operator_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_plain)
+}
 
 /// The one who changes something, or tries to. Written `kind:name`; the bridge itself is `bridge`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +114,23 @@ mod tests {
                 assert_eq!(role.allows(needed), place >= needed_place, "{role} for {needed}");
             }
         }
+    }
+
+    #[test]
+    fn an_operators_name_is_plain() {
+        for (name, expected) in [
+            ("anna", true),
+            ("anna.b-c_2", true),
+            ("anna@example.com", false),
+            ("", false),
+            ("Anna", false),
+            ("a:b", false),
+            ("a b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(is_operator_name(name), expected, "{name:?}");
+        }
+        assert!(is_operator_name(&"x".repeat(NAME_CHARS_MAX)) && !is_operator_name(&"x".repeat(NAME_CHARS_MAX + 1)));
     }
 
     #[test]

@@ -299,6 +299,6 @@ mod tests {
         inbox.or_park_as_panicked(&held, async { panic!("over this one") }).await.expect("it is parked");
         let parked = store.parked(Some("panicked")).await.expect("the store is there").remove(0);
         let view = store.event(parked.id).await.expect("the store is there").expect("it is known");
-        assert_eq!(view.raw, "poison");
+        assert_eq!(view.original.expect("its bytes").raw, "poison");
     }
 }

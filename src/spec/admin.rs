@@ -4,12 +4,16 @@
 //!
 //! Before: [`crate::admin`], which answers so. After: [`crate::spec`].
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use super::answers::{SELF, challenge_answer, info, itself, json_answer, later_answer, problem_answer, titled};
+use super::answers::{challenge_answer, info, itself, json_answer, later_answer, problem_answer, titled};
 use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
-use crate::admin::{AlertsQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery, ReconnectLink, RetryOne};
+use crate::admin::{
+    AlertsQuery, ApiRoute, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery, ReconnectLink, RetryOne,
+};
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::problem::ProblemKind as Kind;
@@ -19,83 +23,121 @@ use crate::store::{
 };
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
-    monitoring network; with `admin.token` everything under /v1 wants that token.";
+    monitoring network. Everything under /v1 wants a token (`admin.token`, `[[admin.tokens]]`) or the password of an operator, and \
+    a role, which each operation names: `viewer` sees ids and states; `support` also sees personal data and original bytes, and \
+    makes links; `admin` also retries, skips and approves. On loopback, where neither a token nor an operator is configured, every \
+    caller has the role admin.";
 
 /// OpenAPI 3.1 of the admin API.
 pub fn document() -> Value {
-    let mut itself = itself();
-    itself["get"]["responses"]["403"] = titled(Kind::Forbidden);
-    let mut paths = json!({
-        "/livez": probe("livez", "The process runs", &[("200", "It does")]),
-        "/readyz": probe("readyz", "A line for each part", &[
-            ("200", "All are well"), ("503", "One is not; its line begins with `[-]`"),
-        ]),
-        "/metrics": probe("metrics", "For Prometheus", &[("200", "Text format 0.0.4")]),
-        SELF: itself,
-    });
-    paths.as_object_mut().into_iter().for_each(|all| all.extend(operations()));
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for route in ApiRoute::ALL {
+        let row = route.row();
+        paths.entry(row.path).or_default().insert(row.method.name().to_ascii_lowercase(), operation(route));
+    }
     json!({
         "openapi": "3.1.0",
         "info": info("podero-bridge: the operator's door", DESCRIPTION),
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"password": []}],
         "paths": paths,
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {"securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer"},
+            "password": {"type": "http", "scheme": "basic"},
+        }},
     })
 }
 
-fn operations() -> Vec<(String, Value)> {
-    let op = Operation::new;
-    let retries = object(&[("retries", list(schema::<BulkRetry>()))]);
-    let no_retry = "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason that no \
-        approval overrides";
-    let no_link = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
-    let retry = op("retryParked", "Put one back to work, or try one that is pending now").one().takes::<RetryOne>();
-    let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
-    let skip = op("skipParked", "Give one up").one().refuses_one(Kind::NotParked);
-    let link = op("reconnectLink", "Make a link under which a heat pump's owner reconnects it").one();
-    let link = link.takes::<LinkRequest>().refuses_one(Kind::NoReconnection).refuses_one(Kind::LandingRequired);
-    let events = op("openEvents", "Events that are not done, those first that wait for longest").query::<OpenQuery>();
-    let pumps = op("heatPumps", "Watched heat pumps, by id").query::<PumpsQuery>();
-    let paths = [
-        ("events", events.page(page::<OpenEvent>("events"))),
-        ("events/{id}", op("event", "An event, its calls, its bytes").one().get(schema::<EventView>())),
-        ("customers/{id}", op("customer", "A customer and all that happened").one().get(schema::<CustomerView>())),
-        ("parked", op("parked", "What needs a person, oldest first").query::<ParkedQuery>().page(parked())),
-        ("parked/{id}/retry", retry.post("200", moved_on())),
-        ("parked/{id}/skip", skip.post("200", moved_on())),
-        ("parked/retry", order()),
-        ("parked/retries", op("retries", "Retries of many, newest first").get(retries)),
-        ("parked/retries/{id}", op("retry", "A retry of many").one().get(schema::<BulkRetry>())),
-        ("parked/retries/{id}/stop", op("stopRetry", "Stop a retry of many").one().post("200", schema::<BulkRetry>())),
-        ("heat-pumps", pumps.page(page::<PumpView>("heat_pumps"))),
-        ("heat-pumps/{id}/reconnect-link", link.answers("503", no_link).post("200", schema::<ReconnectLink>())),
-        ("alerts", op("alerts", "Open alerts, by heat pump").query::<AlertsQuery>().page(alerts())),
-    ];
-    paths.map(|(path, item)| (format!("/v1/{path}"), item)).into()
+/// The operation of a route.
+fn operation(route: ApiRoute) -> Value {
+    let op = |summary| Operation::new(route, summary);
+    match route {
+        ApiRoute::Livez => probe(route, "The process runs", &[("200", "It does")]),
+        ApiRoute::Readyz => {
+            let answers = [("200", "All are well"), ("503", "One is not; its line begins with `[-]`")];
+            probe(route, "A line for each part", &answers)
+        }
+        ApiRoute::Metrics => probe(route, "For Prometheus", &[("200", "Text format 0.0.4")]),
+        ApiRoute::OpenApi => {
+            let mut itself = itself()["get"].take();
+            itself["responses"]["403"] = titled(Kind::Forbidden);
+            itself
+        }
+        ApiRoute::OpenEvents => {
+            let events = op("Events that are not done, those first that wait for longest").query::<OpenQuery>();
+            events.page(page::<OpenEvent>("events"))
+        }
+        ApiRoute::Event => {
+            let less = "A viewer gets it without `raw`, `raw_encoding` and `envelope`.";
+            op("An event, its calls, its bytes").says(less).one().get(schema::<EventView>())
+        }
+        ApiRoute::Customer => {
+            let less = "A viewer gets it without `state`, and outgoing events without `data`.";
+            op("A customer and all that happened").says(less).one().get(schema::<CustomerView>())
+        }
+        ApiRoute::Parked => op("What needs a person, oldest first").query::<ParkedQuery>().page(parked()),
+        ApiRoute::RetryParked => {
+            let no_retry = "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason \
+                that no approval overrides";
+            let retry = op("Put one back to work, or try one that is pending now").one().takes::<RetryOne>();
+            let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
+            retry.done("200", moved_on())
+        }
+        ApiRoute::SkipParked => op("Give one up").one().refuses_one(Kind::NotParked).done("200", moved_on()),
+        ApiRoute::OrderRetry => order(op("Retry all that are parked now, of one reason or all")),
+        ApiRoute::Retries => {
+            op("Retries of many, newest first").get(object(&[("retries", list(schema::<BulkRetry>()))]))
+        }
+        ApiRoute::Retry => op("A retry of many").one().get(schema::<BulkRetry>()),
+        ApiRoute::StopRetry => op("Stop a retry of many").one().done("200", schema::<BulkRetry>()),
+        ApiRoute::HeatPumps => {
+            op("Watched heat pumps, by id").query::<PumpsQuery>().page(page::<PumpView>("heat_pumps"))
+        }
+        ApiRoute::ReconnectLink => {
+            let no_link = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
+            let link = op("Make a link under which a heat pump's owner reconnects it").one().takes::<LinkRequest>();
+            let link = link.refuses_one(Kind::NoReconnection).refuses_one(Kind::LandingRequired);
+            link.answers("503", no_link).done("200", schema::<ReconnectLink>())
+        }
+        ApiRoute::Alerts => op("Open alerts, by heat pump").query::<AlertsQuery>().page(alerts()),
+    }
 }
 
 /// A path that wants no token and answers plain text.
-fn probe(id: &str, summary: &str, answers: &[(&str, &str)]) -> Value {
+fn probe(route: ApiRoute, summary: &str, answers: &[(&str, &str)]) -> Value {
     let plain =
         |description| json!({"description": description, "content": {"text/plain": {"schema": {"type": "string"}}}});
     let mut responses: Map<String, Value> =
         answers.iter().map(|(status, description)| ((*status).to_owned(), plain(description))).collect();
     responses.insert("403".to_owned(), titled(Kind::Forbidden));
-    json!({"get": {"operationId": id, "summary": summary, "security": [], "responses": responses}})
+    json!({"operationId": route.name(), "summary": summary, "security": [], "responses": responses})
 }
 
 /// An operation under `/v1`, with the answers that all of them have.
 struct Operation(Map<String, Value>);
 
 impl Operation {
-    fn new(id: &str, summary: &str) -> Self {
-        let operation = json!({"operationId": id, "summary": summary, "parameters": [], "responses": {
+    fn new(route: ApiRoute, summary: &str) -> Self {
+        let schemes = "`Bearer` and `Basic`, each with a realm";
+        let mut operation = json!({"operationId": route.name(), "summary": summary, "parameters": [], "responses": {
             "400": problem_answer("The question makes no sense, or a header is there twice", &[Kind::Malformed]),
-            "401": challenge_answer("The token is missing or another", &[Kind::Unauthorized], "`Bearer`, with a realm"),
-            "403": titled(Kind::Forbidden),
-            "503": later_answer("The store is away", &[Kind::Unavailable]),
+            "401": challenge_answer("The token or the password is missing or another", &[Kind::Unauthorized], schemes),
+            "403": problem_answer("The role is not enough, or a web page asks", &[Kind::RoleRequired, Kind::Forbidden]),
+            "429": later_answer(Kind::TooManyAttempts.title(), &[Kind::TooManyAttempts]),
+            "503": later_answer("The store is away, or busy with passwords", &[Kind::Unavailable]),
         }});
+        if let Some(role) = route.row().role {
+            operation["x-role"] = json!(role);
+            operation["description"] = json!(format!("Needs the role `{role}`."));
+        }
         Self(operation.as_object().cloned().unwrap_or_default())
+    }
+
+    /// Adds a sentence to its description.
+    fn says(mut self, sentence: &str) -> Self {
+        let before = self.0.get("description").and_then(Value::as_str).unwrap_or_default();
+        let description = format!("{before} {sentence}");
+        self.0.insert("description".to_owned(), json!(description.trim_start()));
+        self
     }
 
     fn parameter(mut self, parameter: Value) -> Self {
@@ -149,7 +191,7 @@ impl Operation {
     }
 
     fn get(self, answer: Value) -> Value {
-        json!({"get": self.answers("200", json_answer("As it is now", answer)).0})
+        self.answers("200", json_answer("As it is now", answer)).0.into()
     }
 
     /// A list, a page at a time.
@@ -157,8 +199,8 @@ impl Operation {
         self.query::<PageQuery>().get(page)
     }
 
-    fn post(self, status: &str, answer: Value) -> Value {
-        json!({"post": self.answers(status, json_answer("Done", answer)).0})
+    fn done(self, status: &str, answer: Value) -> Value {
+        self.answers(status, json_answer("Done", answer)).0.into()
     }
 }
 
@@ -184,7 +226,7 @@ fn moved_on() -> Value {
 }
 
 /// The order of a bulk retry: of one reason or of all, or an approval.
-fn order() -> Value {
+fn order(operation: Operation) -> Value {
     let approve = request::<RetryOne>()["properties"]["approve"]["description"].take();
     let until = "approve only what was parked until then, such as a group's `newest_at`; without it, until now";
     let of = |name: &str, which: Value| {
@@ -197,8 +239,5 @@ fn order() -> Value {
     let mut approval = with(approvable, "approve", json!({"const": true, "description": approve}));
     approval["properties"]["until"] = json!({"type": "string", "format": "date-time", "description": until});
     let ways = [reason(&Reason::names()), of("all", json!({"const": true})), approval];
-    Operation::new("orderRetry", "Retry all that are parked now, of one reason or all")
-        .body(true, json!({ "oneOf": ways }))
-        .refuses_one(Kind::RetryRunning)
-        .post("202", schema::<BulkRetry>())
+    operation.body(true, json!({ "oneOf": ways })).refuses_one(Kind::RetryRunning).done("202", schema::<BulkRetry>())
 }

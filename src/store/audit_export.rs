@@ -174,7 +174,7 @@ const fn entity_management(activity_id: u32, activity_name: &'static str) -> Ocs
     OcsfClass { class_uid: 3004, class_name: "Entity Management", activity_id, activity_name }
 }
 
-/// The class of an act. A change of an operator or a token with a role before and after is one of access.
+/// The class of an act. A change of an operator or a token with another role before than after is one of access.
 fn class_of(action: Option<Action>, has_roles: bool) -> OcsfClass {
     let Some(action) = action else { return entity_management(99, "Other") };
     match action {
@@ -221,7 +221,8 @@ fn status_of(outcome: Option<AuditOutcome>) -> ((u32, &'static str), (u32, &'sta
 /// A row as an event of OCSF.
 fn ocsf(record: &AuditRecord, version: &str) -> Value {
     let action = Action::from_name(&record.action);
-    let class = class_of(action, record.was.is_some() && record.became.is_some());
+    let has_roles = record.was.is_some() && record.became.is_some() && record.was != record.became;
+    let class = class_of(action, has_roles);
     let ((status_id, status), (severity_id, severity)) = status_of(AuditOutcome::from_name(&record.outcome));
     // An erased target has its digest left.
     let target = record.target_id.as_deref().unwrap_or(record.target_digest());

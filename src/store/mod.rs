@@ -35,6 +35,7 @@ mod memory;
 mod mentions;
 mod moments;
 mod open;
+mod operators;
 mod outages;
 mod outbox;
 mod parking;
@@ -76,6 +77,7 @@ pub use inbox::{Arrival, Content, Receipt};
 pub use memory::{ACTIVE_AGE_MAX, REPLICA_LIFE};
 pub use moments::Ceilings;
 pub use open::{Migrated, Settings, migrate};
+pub use operators::{Operator, OperatorChange, OperatorView};
 pub use outages::KnownOutages;
 pub use outbox::{DueNotice, PublishOutcome};
 pub use parking::{NotTaken, ParkedGroup, RetryRequest};
@@ -84,8 +86,8 @@ pub use roster::{Kept, Member, Roster};
 pub use settlement::CallMade;
 pub use standing::{KnownBlindness, Shared};
 pub use timeline::{
-    AlertView, CallView, CustomerView, EventSummary, EventView, NoticeData, NoticeView, OutageView, PumpFilter,
-    PumpView, ROWS_MAX,
+    AlertView, CallView, CustomerView, EventSummary, EventView, NoticeData, NoticeView, OriginalBytes, OutageView,
+    PumpFilter, PumpView, ROWS_MAX,
 };
 pub use unread::{ReadAgain, Reread, UnreadMessage};
 pub use waits::{OpenCursor, OpenEvent, OpenFilter, OpenPage, WaitsFor};

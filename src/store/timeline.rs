@@ -104,9 +104,10 @@ row! {
         pub outcome: Option<String> = "outcome",
         /// When its receiver confirmed it.
         pub published_at: Option<Timestamp> = "published_at",
-        /// Its data.
-        #[schemars(with = "Map<String, Value>")]
-        pub data: NoticeData = "body",
+        /// Its data. Absent for a viewer.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<Map<String, Value>>")]
+        pub data: Option<NoticeData> = "body",
     }
 }
 
@@ -130,14 +131,30 @@ pub struct EventView {
     pub event: EventSummary,
     /// Calls to Podero that were made for it.
     pub calls: Vec<CallView>,
-    /// Properties and headers that came with its bytes.
+    /// What its sender sent.
+    #[serde(flatten)]
+    pub original: Option<OriginalBytes>,
+}
+
+/// The bytes of an event, which hold personal data.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct OriginalBytes {
+    /// Properties and headers that came with its bytes. Absent for a viewer.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub envelope: Option<Value>,
-    /// Its bytes.
+    /// Its bytes. Absent for a viewer.
     pub raw: String,
-    /// Of `raw`.
+    /// Of `raw`. Absent for a viewer.
     #[schemars(extend("enum" = ["utf8", "base64"]))]
     pub raw_encoding: String,
+}
+
+impl EventView {
+    /// The view without personal data.
+    #[must_use]
+    pub fn impersonal(self) -> Self {
+        Self { original: None, ..self }
+    }
 }
 
 /// A customer with all that happened.
@@ -145,15 +162,25 @@ pub struct EventView {
 pub struct CustomerView {
     /// The utility's own.
     pub customer_id: String,
-    /// The facts that are known; their form may change.
+    /// The facts that are known; their form may change. Absent for a viewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Map<String, Value>>")]
-    pub state: Value,
+    pub state: Option<Value>,
     /// Events, the latest first.
     pub events: Vec<EventSummary>,
     /// Outgoing events, the latest first.
     pub notices: Vec<NoticeView>,
     /// Heat pumps, by id.
     pub heat_pumps: Vec<PumpView>,
+}
+
+impl CustomerView {
+    /// The view without personal data, and without the links in outgoing events, which are their owner's alone.
+    #[must_use]
+    pub fn impersonal(self) -> Self {
+        let notices = self.notices.into_iter().map(|notice| NoticeView { data: None, ..notice });
+        Self { state: None, notices: notices.collect(), ..self }
+    }
 }
 
 /// The record of a heat pump.
@@ -262,7 +289,8 @@ impl StoreView {
         let calls = ours(format!("SELECT {} FROM calls WHERE event_id = $1 ORDER BY id LIMIT $2", CallView::COLUMNS));
         let calls = query(calls).with((id, ROWS_MAX)).fetch_all(readers).await?;
         let envelope = envelope.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(Some(EventView { event, calls, envelope, raw, raw_encoding }))
+        let original = Some(OriginalBytes { envelope, raw, raw_encoding });
+        Ok(Some(EventView { event, calls, original }))
     }
 
     /// The state of a customer, and the number of their events that go before one that arrives now.
@@ -298,7 +326,7 @@ impl StoreView {
         if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
             return Ok(None);
         }
-        let state = serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null);
+        let state = Some(serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null));
         let notices =
             ours(format!("SELECT {} FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2", NoticeView::COLUMNS));
         let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;

@@ -99,7 +99,8 @@ impl TokenChange<'_> {
         };
         let role = |token: Option<&SeenToken>| token.map(|token| token.role.name().to_owned());
         let (from, to) = (role(self.was), role(self.is));
-        let reason = (from == to).then(|| ROTATED.to_owned());
+        let is_rotated = self.was.zip(self.is).is_some_and(|(was, is)| was.digest != is.digest);
+        let reason = is_rotated.then(|| ROTATED.to_owned());
         let entry =
             AuditEntry::done(clock.now(), Actor::Bridge, action, AuditTarget::new(TargetKind::Token, self.name));
         AuditRow::new(AuditEntry { reason, from, to, ..entry }, clock)

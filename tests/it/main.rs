@@ -37,6 +37,8 @@ mod fuzz;
 mod kit;
 // Keeping and forgetting.
 mod keeping;
+// Operators, in the store, by commands, and at the admin API.
+mod operators;
 // The way out by signed webhook.
 mod outbound;
 // Work that was claimed when the store went away.
@@ -73,6 +75,8 @@ mod replica;
 mod identity;
 // The store's writing: whether it can, what is said of it, and its end.
 mod writing;
+// The rights of each caller at each route of the admin API.
+mod rights;
 // A bridge as a process of its own.
 mod running;
 // The sandbox over real HTTP.

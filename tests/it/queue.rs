@@ -165,7 +165,10 @@ async fn an_erasure_empties_the_envelope_as_well(fixture: StoreFixture) {
     let (frames, subject) = (frames(&fixture), ("ce-subject".to_owned(), "C-1".to_owned()));
     frames.take(Frame { headers: BTreeMap::from([subject]), ..frame("1") }).await;
     let id = fixture.store.parked(None).await.expect("the store is there").remove(0).id;
-    let envelope = async || fixture.store.event(id).await.expect("the store is there").expect("it is known").envelope;
+    let envelope = async || {
+        let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
+        view.original.expect("its bytes").envelope
+    };
     assert_eq!(envelope().await.expect("it is kept")["headers"], json!({"ce-subject": "C-1"}));
     fixture.store.erase("C-1", &[], false, BY).await.expect("the store is there").expect("nothing is in the way");
     assert_eq!(envelope().await, None);

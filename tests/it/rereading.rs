@@ -134,7 +134,7 @@ async fn a_mended_mapping_makes_the_event_under_its_own_id(fixture: StoreFixture
     );
     assert_eq!(time, Timestamp::parse("2026-09-21T14:13:20Z").expect("a moment"), "when it was sent");
     assert_eq!((received_at, reason, detail), (came_at, None, None));
-    assert_eq!(became.raw, r#"{"nr": "C-1"}"#);
+    assert_eq!(became.original.expect("its bytes").raw, r#"{"nr": "C-1"}"#);
     let claim = fixture.store.claim(Duration::from_secs(60)).await.expect("the store is there").expect("it is due");
     assert_eq!(claim.work.event.id, id(&parked));
     assert_eq!(fixture.store.parked(None).await.expect("the store is there").len(), 0);

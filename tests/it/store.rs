@@ -272,7 +272,8 @@ async fn a_parked_arrival_is_a_row_a_notice_and_its_bytes(fixture: LaneFixture) 
     {
         let id = fixture.accept(fixture.unreadable(raw)).await;
         let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
-        assert_eq!((view.raw.as_str(), view.raw_encoding.as_str()), (text, encoding));
+        let original = view.original.expect("its bytes");
+        assert_eq!((original.raw.as_str(), original.raw_encoding.as_str()), (text, encoding));
         assert_eq!((view.event.state, view.event.reason.as_deref()), (EventState::Parked, Some("untranslatable")));
         assert_eq!(view.event.customer_id, None);
         let due = fixture.due().await;
@@ -521,7 +522,7 @@ async fn a_save_keeps_the_customer_and_extends_the_lease(fixture: LaneFixture) {
     fixture.clock.advance(Duration::from_secs(2));
     assert!(fixture.claim().await.is_none(), "the first lease would have lapsed");
     let view = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
-    assert_eq!(view.state["podero"]["user"]["is"], "present");
+    assert_eq!(view.state.expect("its facts")["podero"]["user"]["is"], "present");
 }
 
 async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(fixture: LaneFixture) {
@@ -697,7 +698,7 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
     assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
     assert_eq!((view.calls[0].operation.as_str(), view.calls[0].took_ms), ("delete_user", 12));
     let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
-    assert_eq!(customer.state["podero"]["departed"], Uuid::from_u128(1).to_string());
+    assert_eq!(customer.state.as_ref().expect("its facts")["podero"]["departed"], Uuid::from_u128(1).to_string());
     assert!(customer.heat_pumps[0].is_retired);
     assert!(open_alerts(&fixture).await.is_empty());
     let topics: Vec<Topic> = fixture.due().await.iter().map(|notice| notice.topic).collect();

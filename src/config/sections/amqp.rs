@@ -72,7 +72,8 @@ pub(in crate::config) fn read(r: &mut Reader, sources: &[Source]) -> Option<Amqp
         let hint = "must differ from amqp.inbound_exchange, or the bridge would receive its own events";
         r.refuse(&OUTBOUND_EXCHANGE, format!("{:?}", amqp.outbound_exchange), hint);
     }
-    let is_configured = sources.iter().any(|known| known.name == amqp.source) || r.labels().contains(&amqp.source);
+    let is_configured =
+        sources.iter().any(|known| known.name == amqp.source) || r.labels("source").contains(&amqp.source);
     if r.is_given(&SOURCE) && r.is_sound(&SOURCE) && !is_configured {
         r.refuse(&SOURCE, format!("{:?}", amqp.source), "allowed: the name of a [[source]]");
     }

@@ -123,7 +123,7 @@ pub struct Map {
 }
 
 pub(in crate::config) fn read(r: &mut Reader, http: &Http, is_sandbox: bool) -> Vec<Source> {
-    let labels = r.labels().to_vec();
+    let labels = r.labels("source").to_vec();
     let mut sources: Vec<Source> = labels.iter().filter_map(|label| source(r, label, http)).collect();
     let is_configured = labels.iter().any(|label| label == DEFAULT_SOURCE);
     if is_sandbox && !is_configured && is_loopback(http.listen) {
@@ -195,7 +195,7 @@ fn map(r: &mut Reader, label: &str) -> Option<Map> {
 fn hmac(r: &mut Reader, label: &str, by: Option<VerifyBy>) -> Option<Hmac> {
     if by != Some(VerifyBy::Hmac) {
         let names = SOURCE_HMAC.keys.iter().chain(SOURCE_PARTS.keys).filter_map(|key| key.name.strip_prefix("source."));
-        for place in names.map(|name| place(label, name)).filter(|_| by.is_some()) {
+        for place in names.map(|name| place("source", label, name)).filter(|_| by.is_some()) {
             if r.is_given(&place) {
                 r.refuse(&place, "a value", "it has a meaning with verify = hmac only");
             }

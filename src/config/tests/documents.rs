@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::super::key::REPEATED;
 use super::super::rules::Form;
 use super::super::{KEYS, KeyInfo, Section};
 
@@ -46,11 +47,12 @@ fn default_toml(key: &KeyInfo) -> Option<String> {
 }
 
 fn setting(key: &KeyInfo) -> String {
-    let (section, name) = key.name.split_once('.').expect("section.key");
+    let (section, name) = key.parts();
     let default = default_toml(key);
     let no_default = if default.is_none() { " No default." } else { "" };
     let mut text = comment(key.help) + &comment(&format!("Allowed: {}.{no_default}", (key.rule)().allowed));
     if key.file_name().is_some() {
+        let section = section.replace('.', "_");
         text += &format!("# Or: {name}_file = \"/run/secrets/{section}_{name}\"\n");
     }
     let off = if key.given.is_some() { "" } else { "#" };
@@ -59,12 +61,14 @@ fn setting(key: &KeyInfo) -> String {
 }
 
 fn example() -> String {
-    let table = |section: &Section| match section.name {
-        "source" => "[[source]]".to_owned(),
-        name => format!("[{name}]"),
+    let is_repeated = |section: &Section| REPEATED.contains(&section.name);
+    let table = |section: &Section| match is_repeated(section) {
+        true => format!("[[{}]]", section.name),
+        false => format!("[{}]", section.name),
     };
     let sections = KEYS.sections.iter().map(|section| {
-        let off = if section.opening.is_empty() { "" } else { "#" };
+        let is_off = is_repeated(section) && section.keys.iter().all(|key| key.given.is_none());
+        let off = if is_off { "#" } else { "" };
         let opening: String = section.opening.trim().lines().map(|line| format!("#{line}\n")).collect();
         let keys: String = section.keys.iter().map(setting).collect();
         format!("\n{}{off}{}\n{opening}{keys}", comment(section.about), table(section))

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::query::{Argument, Cell, FromCell, ToArgument};
 use crate::domain::event::EventState;
+use crate::domain::identity::Role;
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, EventId, Timestamp};
 use crate::store::closed_sets::{NoticeState, RetryState, RowKind, Target};
@@ -72,6 +73,7 @@ written_texts! {
     RetryState: |state| Cow::Borrowed(state.name());
     Target: |target| Cow::Borrowed(target.name());
     Reason: |reason| Cow::Borrowed(reason.name());
+    Role: |role| Cow::Borrowed(role.name());
 }
 
 macro_rules! read_texts {
@@ -96,4 +98,5 @@ read_texts! {
     RowKind: |text| Some(RowKind::from_name(&text));
     NoticeState: |text| NoticeState::from_name(&text);
     RetryState: |text| RetryState::from_name(&text);
+    Role: |text| Role::from_name(&text);
 }

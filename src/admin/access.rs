@@ -1,0 +1,265 @@
+//! The callers of the admin API: a token, an operator with a password, or anyone where neither is configured.
+//!
+//! Tokens come from the configuration and follow their files; operators are rows, so that one who is removed or demoted is so
+//! with the next request. No answer of a password's check is remembered.
+//!
+//! Before: [`super::guard`] asks. After: [`crate::store`] knows operators, [`crate::password`] checks.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+use tokio::sync::Semaphore;
+
+use super::attempts::Attempts;
+use super::error::ApiError;
+use crate::clock::Clock;
+use crate::config::{AdminToken, bytes_of_standard_base64};
+use crate::domain::identity::{Actor, NO_TOKEN, Role, is_operator_name};
+use crate::listener::peers::Peer;
+use crate::password;
+use crate::problem::ProblemKind;
+use crate::store::{self, StoreView};
+
+/// Limit of the checks of passwords that wait for their turn, one at a time: each takes 19 MiB and a processor for tens of
+/// milliseconds. Beyond it the caller is asked to come again.
+const CHECKS_WAITING_MAX: usize = 16;
+
+/// The one who makes a request, as the guard has found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The name under which it acts.
+    pub actor: Actor,
+    /// Its rights.
+    pub role: Role,
+}
+
+impl Caller {
+    /// `true` if it is shown what senders sent, facts about customers and links.
+    pub(super) fn sees_personal_data(&self) -> bool {
+        self.role.allows(Role::Support)
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let known = request.extensions().get::<Self>().cloned();
+        // Every route with a role is behind the guard, which notes the caller.
+        ready(known.ok_or_else(|| ApiError::new(ProblemKind::Unauthorized, "the caller is not known").into()))
+    }
+}
+
+/// The credentials of a request.
+pub(super) enum Credentials {
+    /// None, or of a scheme that is not known.
+    None,
+    Token(String),
+    Password {
+        name: String,
+        password: String,
+    },
+}
+
+impl Credentials {
+    /// Reads the value of `Authorization` (RFC 6750, RFC 7617).
+    pub(super) fn read(value: Option<&str>) -> Self {
+        let Some((scheme, given)) = value.and_then(|value| value.split_once(' ')) else { return Self::None };
+        let given = given.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Self::Token(given.to_owned());
+        }
+        let pair = scheme.eq_ignore_ascii_case("basic").then(|| bytes_of_standard_base64(given)).flatten();
+        let pair = pair.and_then(|bytes| String::from_utf8(bytes).ok());
+        match pair.as_ref().and_then(|pair| pair.split_once(':')) {
+            Some((name, password)) => Self::Password { name: name.to_owned(), password: password.to_owned() },
+            None => Self::None,
+        }
+    }
+}
+
+/// The reason why a caller is not known.
+#[derive(Debug)]
+pub(super) enum Stranger {
+    /// No credentials, or wrong ones.
+    Unknown,
+    /// Too many wrong passwords; more are looked at after this time.
+    Waits(Duration),
+    /// Too many passwords wait to be checked.
+    Crowded,
+    /// The store does not answer.
+    NotAnswered(store::Error),
+}
+
+impl From<store::Error> for Stranger {
+    fn from(error: store::Error) -> Self {
+        Self::NotAnswered(error)
+    }
+}
+
+/// The knowledge of who may call.
+pub struct Access {
+    tokens: Vec<AdminToken>,
+    attempts: Attempts,
+    /// Permits to wait for a check.
+    places: Semaphore,
+    /// The permit to check.
+    check: Arc<Semaphore>,
+}
+
+impl Access {
+    /// Knows these tokens, and the operators of the store.
+    pub fn new(tokens: Vec<AdminToken>, clock: Clock) -> Self {
+        let (places, check) = (Semaphore::new(CHECKS_WAITING_MAX), Arc::new(Semaphore::new(1)));
+        Self { tokens, attempts: Attempts::new(clock), places, check }
+    }
+
+    /// `true` if a token is configured.
+    pub(super) fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// `true` if every caller has the role admin: neither a token nor an operator is there to tell them apart.
+    pub async fn is_open(&self, store: &StoreView) -> Result<bool, store::Error> {
+        Ok(!self.has_tokens() && !store.has_operators().await?)
+    }
+
+    /// Finds the caller.
+    pub(super) async fn identify(
+        &self,
+        store: &StoreView,
+        credentials: Credentials,
+        peer: Peer,
+    ) -> Result<Caller, Stranger> {
+        if self.is_open(store).await? {
+            return Ok(Caller { actor: Actor::Token(NO_TOKEN.to_owned()), role: Role::Admin });
+        }
+        match credentials {
+            Credentials::None => Err(Stranger::Unknown),
+            Credentials::Token(given) => self.holder(&given).ok_or(Stranger::Unknown),
+            Credentials::Password { name, password } => self.operator(store, name, password, peer).await,
+        }
+    }
+
+    /// The holder of a token. It is compared with all of them, so that the time tells neither which it is nor whether it is one;
+    /// as digests, so that it does not tell their lengths either.
+    fn holder(&self, given: &str) -> Option<Caller> {
+        let given = Sha256::digest(given);
+        let mut found: Option<&AdminToken> = None;
+        for token in &self.tokens {
+            let mut is_same = Choice::from(0);
+            for secret in token.secrets.now().iter() {
+                is_same |= Sha256::digest(secret.expose()).ct_eq(&given);
+            }
+            // Files may come to hold the same token: then it has the lesser rights.
+            if bool::from(is_same) && found.is_none_or(|known| token.role < known.role) {
+                found = Some(token);
+            }
+        }
+        found.map(|token| Caller { actor: Actor::Token(token.name.clone()), role: token.role })
+    }
+
+    /// The operator of this name, if the password is right.
+    async fn operator(
+        &self,
+        store: &StoreView,
+        name: String,
+        password: String,
+        peer: Peer,
+    ) -> Result<Caller, Stranger> {
+        let possible = Some(name.as_str()).filter(|name| is_operator_name(name));
+        let attempt = self.attempts.begin(peer, possible).map_err(|wait| {
+            tracing::warn!("too many wrong passwords at the admin API by one address or for one name; more must wait");
+            Stranger::Waits(wait)
+        })?;
+        match self.check(store, possible, password).await {
+            Ok(Some(role)) => {
+                self.attempts.take_back(attempt);
+                Ok(Caller { actor: Actor::Operator(name), role })
+            }
+            Ok(None) => Err(Stranger::Unknown),
+            Err(other) => {
+                self.attempts.take_back(attempt);
+                Err(other)
+            }
+        }
+    }
+
+    /// The role of an operator whose password is right. An unknown name takes as long.
+    async fn check(&self, store: &StoreView, name: Option<&str>, password: String) -> Result<Option<Role>, Stranger> {
+        let _place = self.places.try_acquire().map_err(|_| Stranger::Crowded)?;
+        let turn = self.check.clone().acquire_owned().await.map_err(|_| Stranger::Crowded)?;
+        let known = store.operator(name.unwrap_or_default()).await?;
+        let (role, hash) = known.map(|operator| (operator.role, operator.password_hash)).unzip();
+        let checking = tokio::task::spawn_blocking(move || {
+            // The turn ends with the check, also where the caller has gone.
+            let _turn = turn;
+            password::is_right(&password, hash.as_deref())
+        });
+        let is_right = checking.await.unwrap_or(false);
+        Ok(role.filter(|_| is_right))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Secret, Secrets};
+    use crate::domain::Timestamp;
+
+    fn token(name: &str, role: Role, texts: &[&str]) -> AdminToken {
+        let secrets = Secrets::fixed(texts.iter().map(|text| Secret::new(*text)).collect());
+        AdminToken { name: name.to_owned(), role, secrets }
+    }
+
+    #[test]
+    fn a_token_is_its_holders_and_one_that_two_have_has_the_lesser_rights() {
+        let tokens = vec![
+            token("a", Role::Admin, &["one", "same"]),
+            token("b", Role::Viewer, &["two", "same"]),
+            token("c", Role::Support, &["same"]),
+        ];
+        let access = Access::new(tokens, Clock::manual(Timestamp::from_micros(0), 1));
+        for (given, expected) in [
+            ("one", Some(("a", Role::Admin))),
+            ("two", Some(("b", Role::Viewer))),
+            ("same", Some(("b", Role::Viewer))),
+            ("", None),
+            ("on", None),
+            ("onee", None),
+        ] {
+            let expected = expected.map(|(name, role)| Caller { actor: Actor::Token(name.to_owned()), role });
+            assert_eq!(access.holder(given), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_by_their_scheme() {
+        let read = |value: &str| match Credentials::read(Some(value)) {
+            Credentials::None => "-".to_owned(),
+            Credentials::Token(token) => format!("token {token}"),
+            Credentials::Password { name, password } => format!("{name} {password}"),
+        };
+        for (value, expected) in [
+            ("Bearer  abc ", "token abc"),
+            ("bearer abc", "token abc"),
+            ("Basic YW5uYTphOmI=", "anna a:b"),
+            ("basic YW5uYTphOmI", "anna a:b"),
+            ("Basic YW5uYQ==", "-"),
+            ("Basic ???", "-"),
+            ("Basic //79", "-"),
+            ("Digest abc", "-"),
+            ("Bearer", "-"),
+            ("", "-"),
+        ] {
+            assert_eq!(read(value), expected, "{value:?}");
+        }
+        assert!(matches!(Credentials::read(None), Credentials::None));
+    }
+}

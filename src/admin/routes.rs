@@ -1,0 +1,205 @@
+//! The routes of the admin API: one table, from which they are mounted, guarded and documented.
+//!
+//! A new route is a value of [`ApiRoute`]; each `match` here, and that of the OpenAPI document, asks for its part. So no route
+//! is mounted without a role, and none is documented with another one.
+//!
+//! Before: [`crate::admin`] mounts them. After: the handlers in this folder; [`crate::spec`] documents them.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpResponse, Resource, ResponseError, Route};
+
+use super::error::ApiError;
+use super::state::Admin;
+use super::{events, guard, health, parked, pumps, retries};
+use crate::domain::audit::Action;
+use crate::domain::identity::Role;
+use crate::domain::names::names;
+use crate::problem::ProblemKind;
+
+/// Prefix of the paths that want a role.
+const SCOPE: &str = "/v1";
+
+names! {
+    /// A route of the admin API, by the id of its operation in OpenAPI. They are mounted in this order.
+    pub enum ApiRoute {
+        Livez = "livez",
+        Readyz = "readyz",
+        Metrics = "metrics",
+        OpenApi = "openapi",
+        OpenEvents = "openEvents",
+        Event = "event",
+        Customer = "customer",
+        Parked = "parked",
+        OrderRetry = "orderRetry",
+        Retries = "retries",
+        Retry = "retry",
+        StopRetry = "stopRetry",
+        RetryParked = "retryParked",
+        SkipParked = "skipParked",
+        HeatPumps = "heatPumps",
+        ReconnectLink = "reconnectLink",
+        Alerts = "alerts",
+    }
+
+    /// The method of a route.
+    pub enum ApiMethod {
+        Get = "GET",
+        Post = "POST",
+    }
+}
+
+/// A row of the table of routes.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRow {
+    /// Its method.
+    pub method: ApiMethod,
+    /// Its path, with `{id}` for an id.
+    pub path: &'static str,
+    /// The least role that may use it; `None`: it wants no token.
+    pub role: Option<Role>,
+    /// The acts that it carries out, as the audit log names them; none if it only reads.
+    pub actions: &'static [Action],
+}
+
+impl ApiRoute {
+    /// Its row.
+    pub const fn row(self) -> RouteRow {
+        match self {
+            Self::Livez => open("/livez"),
+            Self::Readyz => open("/readyz"),
+            Self::Metrics => open("/metrics"),
+            Self::OpenApi => open("/openapi.json"),
+            Self::OpenEvents => read("/v1/events", Role::Viewer),
+            Self::Event => read("/v1/events/{id}", Role::Viewer),
+            Self::Customer => read("/v1/customers/{id}", Role::Viewer),
+            Self::Parked => read("/v1/parked", Role::Viewer),
+            Self::OrderRetry => act("/v1/parked/retry", Role::Admin, &[Action::RetryOrder, Action::RetryApprove]),
+            Self::Retries => read("/v1/parked/retries", Role::Viewer),
+            Self::Retry => read("/v1/parked/retries/{id}", Role::Viewer),
+            Self::StopRetry => act("/v1/parked/retries/{id}/stop", Role::Admin, &[Action::RetryStop]),
+            Self::RetryParked => act("/v1/parked/{id}/retry", Role::Admin, &[Action::EventRetry, Action::EventApprove]),
+            Self::SkipParked => act("/v1/parked/{id}/skip", Role::Admin, &[Action::EventSkip]),
+            Self::HeatPumps => read("/v1/heat-pumps", Role::Viewer),
+            Self::ReconnectLink => act("/v1/heat-pumps/{id}/reconnect-link", Role::Support, &[Action::LinkCreate]),
+            Self::Alerts => read("/v1/alerts", Role::Viewer),
+        }
+    }
+
+    fn route(self) -> Route {
+        let row = self.row();
+        let route = match row.method {
+            ApiMethod::Get => web::method(Method::GET),
+            ApiMethod::Post => web::method(Method::POST),
+        };
+        let route = match self {
+            Self::Livez => route.to(health::livez),
+            Self::Readyz => route.to(health::readyz),
+            Self::Metrics => route.to(health::metrics),
+            Self::OpenApi => route.to(openapi),
+            Self::OpenEvents => route.to(events::open),
+            Self::Event => route.to(events::event),
+            Self::Customer => route.to(events::customer),
+            Self::Parked => route.to(parked::list),
+            Self::OrderRetry => route.to(retries::order),
+            Self::Retries => route.to(retries::list),
+            Self::Retry => route.to(retries::one),
+            Self::StopRetry => route.to(retries::stop),
+            Self::RetryParked => route.to(parked::retry),
+            Self::SkipParked => route.to(parked::skip),
+            Self::HeatPumps => route.to(pumps::heat_pumps),
+            Self::ReconnectLink => route.to(pumps::reconnect_link),
+            Self::Alerts => route.to(pumps::alerts),
+        };
+        match row.role {
+            Some(role) => route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+                guard::with_role(role, request, next)
+            })),
+            None => route,
+        }
+    }
+}
+
+/// A route that wants no token.
+const fn open(path: &'static str) -> RouteRow {
+    RouteRow { method: ApiMethod::Get, path, role: None, actions: &[] }
+}
+
+/// A route that only reads.
+const fn read(path: &'static str, role: Role) -> RouteRow {
+    RouteRow { method: ApiMethod::Get, path, role: Some(role), actions: &[] }
+}
+
+/// A route that carries out one of these acts.
+const fn act(path: &'static str, role: Role, actions: &'static [Action]) -> RouteRow {
+    RouteRow { method: ApiMethod::Post, path, role: Some(role), actions }
+}
+
+/// Mounts every route. Callers of those with a role are known before their path is looked at, so that a stranger cannot tell
+/// which paths there are.
+pub(super) fn mount(config: &mut ServiceConfig) {
+    let mut scope = web::scope(SCOPE).wrap(from_fn(guard::with_caller));
+    for path in paths() {
+        match path.strip_prefix(SCOPE) {
+            Some(below) => scope = scope.service(resource(path, below)),
+            None => {
+                config.service(resource(path, path));
+            }
+        }
+    }
+    config.service(scope);
+}
+
+/// The paths in their order, each once.
+fn paths() -> Vec<&'static str> {
+    let mut paths = Vec::new();
+    for path in ApiRoute::ALL.map(|route| route.row().path) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+/// The routes of a path, mounted at `at`. Another method is answered with those that there are.
+fn resource(path: &str, at: &str) -> Resource {
+    let routes = ApiRoute::ALL.into_iter().filter(|route| route.row().path == path);
+    let methods = routes.clone().map(|route| route.row().method.name()).collect::<Vec<_>>().join(", ");
+    let resource = routes.fold(web::resource(at), |resource, route| resource.route(route.route()));
+    resource.default_service(web::to(move || {
+        let methods = methods.clone();
+        async move {
+            let mut refusal = ApiError::new(ProblemKind::MethodNotAllowed, format!("use {methods}")).error_response();
+            let allow = HeaderValue::from_str(&methods).unwrap_or_else(|_| HeaderValue::from_static(""));
+            refusal.headers_mut().insert(header::ALLOW, allow);
+            refusal
+        }
+    }))
+}
+
+async fn openapi(admin: web::Data<Admin>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(admin.openapi.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_wants_a_role_is_below_v1_and_whatever_acts_is_no_get() {
+        for route in ApiRoute::ALL {
+            let RouteRow { method, path, role, actions } = route.row();
+            assert_eq!(path.starts_with("/v1/"), role.is_some(), "{path}");
+            assert_eq!(method == ApiMethod::Get, actions.is_empty(), "{path}");
+            assert!(actions.is_empty() || role > Some(Role::Viewer), "{path}: a viewer changes nothing");
+        }
+        let mut rows: Vec<_> = ApiRoute::ALL.map(|route| (route.row().method, route.row().path)).to_vec();
+        rows.sort_unstable();
+        rows.dedup();
+        assert_eq!(rows.len(), ApiRoute::ALL.len(), "no two routes are the same");
+    }
+}

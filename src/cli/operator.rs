@@ -1,0 +1,155 @@
+//! `operator …`: people who use the admin API under a name and a password of their own.
+//!
+//! A running bridge asks the store with each request, so each command counts at once. A password is read from a file, or typed
+//! twice at the terminal; it is neither an argument nor a variable, which others could see.
+//!
+//! Before: [`crate::cli`]. After: [`crate::store`] keeps operators, with hashes by [`crate::password`].
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow, ensure};
+use serde_json::json;
+
+use super::actor;
+use super::arguments::{OperatorCommand, StoreOptions};
+use super::error::CliError;
+use super::open::{open, open_desk};
+use super::output::{print_json, say};
+use super::table;
+use crate::clock::Clock;
+use crate::config::{Secret, read_password};
+use crate::domain::identity::Role;
+use crate::password::{self, SALT_BYTES};
+use crate::store::{Operator, OperatorChange};
+
+/// Runs a command about operators.
+pub(super) async fn run(command: OperatorCommand) -> Result<(), CliError> {
+    match command {
+        OperatorCommand::Add { name, role, password_file, at } => add(&at, &name, role, password_file.as_deref()).await,
+        OperatorCommand::List { at } => list(&at).await,
+        OperatorCommand::Change { name, what, at } => {
+            let hash = match what.password || what.password_file.is_some() {
+                true => Some(new_hash(what.password_file.as_deref()).await?),
+                false => None,
+            };
+            change(&at, &name, OperatorChange { role: what.role, password_hash: hash }).await
+        }
+        OperatorCommand::Remove { name, at } => remove(&at, &name).await,
+    }
+}
+
+async fn add(at: &StoreOptions, name: &str, role: Role, file: Option<&Path>) -> Result<(), CliError> {
+    let opened = open_desk(at).await?;
+    let added = async {
+        let is_first = !opened.store.has_operators().await?;
+        let taken = || anyhow!("there is an operator {name} already; `operator change` gives a role or a password");
+        // Before a password is typed in vain.
+        if opened.store.operator(name).await?.is_some() {
+            opened.store.refuse_operator(name, &actor::of_process()).await?;
+            return Err(taken().into());
+        }
+        let operator = Operator { role, password_hash: new_hash(file).await? };
+        if !opened.store.add_operator(name, operator, &actor::of_process()).await? {
+            return Err(taken().into());
+        }
+        Ok::<bool, CliError>(is_first)
+    }
+    .await;
+    opened.close().await;
+    let is_first = added?;
+    if at.json {
+        return Ok(print_json(&json!({ "name": name, "role": role }))?);
+    }
+    say(&format!("operator {name} was added, with the role {role}"));
+    if is_first {
+        say("from now on everything under /v1 wants a token or an operator's password");
+    }
+    Ok(())
+}
+
+async fn list(at: &StoreOptions) -> Result<(), CliError> {
+    let view = open(at).await?;
+    let operators = view.operators().await;
+    view.close().await;
+    let operators = operators?;
+    if at.json {
+        return Ok(print_json(&json!({ "operators": operators }))?);
+    }
+    if operators.is_empty() {
+        say("there are no operators");
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = operators
+        .into_iter()
+        .map(|operator| {
+            let (created, changed) = (operator.created_at.to_string(), operator.changed_at.to_string());
+            [operator.name, operator.role.to_string(), created, changed]
+        })
+        .collect();
+    table::print(["operator", "role", "added", "changed"], &rows);
+    Ok(())
+}
+
+async fn change(at: &StoreOptions, name: &str, change: OperatorChange) -> Result<(), CliError> {
+    let opened = open_desk(at).await?;
+    let (role, has_password) = (change.role, change.password_hash.is_some());
+    let before = opened.store.change_operator(name, change, &actor::of_process()).await;
+    opened.close().await;
+    let before = before?.with_context(|| unknown(name))?;
+    let role = role.unwrap_or(before);
+    if at.json {
+        return Ok(print_json(&json!({ "name": name, "role": role, "role_before": before }))?);
+    }
+    let with_password = if has_password { ", with another password" } else { "" };
+    say(&format!("operator {name} has the role {role}, before {before}{with_password}"));
+    Ok(())
+}
+
+async fn remove(at: &StoreOptions, name: &str) -> Result<(), CliError> {
+    let opened = open_desk(at).await?;
+    let removed = opened.store.remove_operator(name, &actor::of_process()).await;
+    let is_any_left = opened.store.has_operators().await;
+    opened.close().await;
+    let role = removed?.with_context(|| unknown(name))?;
+    if at.json {
+        return Ok(print_json(&json!({ "name": name, "role_before": role }))?);
+    }
+    say(&format!("operator {name} was removed, with the role {role}"));
+    if is_any_left.is_ok_and(|is_any| !is_any) {
+        say("no operator is left: without a token either, /v1 is open on loopback, with the role admin");
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> String {
+    format!("no operator has the name {name}; `operator list` has all")
+}
+
+/// The hash of a new password, which is read from a file or typed.
+async fn new_hash(file: Option<&Path>) -> Result<String, CliError> {
+    let password = match file {
+        Some(path) => read_password(path).with_context(|| format!("{} cannot be read", path.display()))?,
+        None => blocking(typed_twice).await?,
+    };
+    if let Some(flaw) = password::flaw(password.expose()) {
+        return Err(CliError::Usage(flaw));
+    }
+    let mut salt = [0; SALT_BYTES];
+    salt.copy_from_slice(&Clock::system().fresh_secret()[..SALT_BYTES]);
+    Ok(blocking(move || Ok(password::hash(password.expose(), salt)?)).await?)
+}
+
+fn typed_twice() -> anyhow::Result<Secret> {
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt).context("no terminal to type a password; use --password-file")
+    };
+    let first = Secret::new(ask("Password: ")?);
+    let again = Secret::new(ask("The same again: ")?);
+    ensure!(first.expose() == again.expose(), "the two passwords differ; nothing was changed");
+    Ok(first)
+}
+
+/// Runs what takes a while, apart from the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the work broke off")?
+}
