@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::attempts::Attempts;
 use super::error::ApiError;
+use super::refused::{AccessRefusal, RefusedAccess};
 use crate::clock::Clock;
 use crate::config::{AdminToken, bytes_of_standard_base64};
 use crate::domain::identity::{Actor, NO_TOKEN, Role, is_operator_name};
@@ -87,8 +88,8 @@ impl Credentials {
 /// The reason why a caller is not known.
 #[derive(Debug)]
 pub(super) enum Stranger {
-    /// No credentials, or wrong ones.
-    Unknown,
+    /// No credentials, or wrong ones; `operator` is the one whose name was given, where there is one.
+    Unknown { why: AccessRefusal, operator: Option<String> },
     /// Too many wrong passwords; more are looked at after this time.
     Waits(Duration),
     /// Too many passwords wait to be checked.
@@ -107,6 +108,8 @@ impl From<store::Error> for Stranger {
 pub struct Access {
     tokens: Vec<AdminToken>,
     attempts: Attempts,
+    /// Writes down those who are refused.
+    pub(super) refused: RefusedAccess,
     /// Permits to wait for a check.
     places: Semaphore,
     /// The permit to check.
@@ -117,7 +120,7 @@ impl Access {
     /// Knows these tokens, and the operators of the store.
     pub fn new(tokens: Vec<AdminToken>, clock: Clock) -> Self {
         let (places, check) = (Semaphore::new(CHECKS_WAITING_MAX), Arc::new(Semaphore::new(1)));
-        Self { tokens, attempts: Attempts::new(clock), places, check }
+        Self { tokens, attempts: Attempts::new(clock.clone()), refused: RefusedAccess::new(clock), places, check }
     }
 
     /// `true` if a token is configured.
@@ -141,8 +144,10 @@ impl Access {
             return Ok(Caller { actor: Actor::Token(NO_TOKEN.to_owned()), role: Role::Admin });
         }
         match credentials {
-            Credentials::None => Err(Stranger::Unknown),
-            Credentials::Token(given) => self.holder(&given).ok_or(Stranger::Unknown),
+            Credentials::None => Err(Stranger::Unknown { why: AccessRefusal::NoCredentials, operator: None }),
+            Credentials::Token(given) => {
+                self.holder(&given).ok_or(Stranger::Unknown { why: AccessRefusal::WrongToken, operator: None })
+            }
             Credentials::Password { name, password } => self.operator(store, name, password, peer).await,
         }
     }
@@ -179,11 +184,14 @@ impl Access {
             Stranger::Waits(wait)
         })?;
         match self.check(store, possible, password).await {
-            Ok(Some(role)) => {
+            Ok(Checked { role: Some(role), is_right: true }) => {
                 self.attempts.take_back(attempt);
                 Ok(Caller { actor: Actor::Operator(name), role })
             }
-            Ok(None) => Err(Stranger::Unknown),
+            Ok(Checked { role, is_right: _ }) => {
+                let operator = role.map(|_| name);
+                Err(Stranger::Unknown { why: AccessRefusal::WrongPassword, operator })
+            }
             Err(other) => {
                 self.attempts.take_back(attempt);
                 Err(other)
@@ -191,8 +199,8 @@ impl Access {
         }
     }
 
-    /// The role of an operator whose password is right. An unknown name takes as long.
-    async fn check(&self, store: &StoreView, name: Option<&str>, password: String) -> Result<Option<Role>, Stranger> {
+    /// Checks a password. An unknown name takes as long.
+    async fn check(&self, store: &StoreView, name: Option<&str>, password: String) -> Result<Checked, Stranger> {
         let _place = self.places.try_acquire().map_err(|_| Stranger::Crowded)?;
         let turn = self.check.clone().acquire_owned().await.map_err(|_| Stranger::Crowded)?;
         let known = store.operator(name.unwrap_or_default()).await?;
@@ -203,8 +211,15 @@ impl Access {
             password::is_right(&password, hash.as_deref())
         });
         let is_right = checking.await.unwrap_or(false);
-        Ok(role.filter(|_| is_right))
+        Ok(Checked { role, is_right })
     }
+}
+
+/// The result of a check of a password.
+struct Checked {
+    /// The role of the operator; `None`: there is none of this name.
+    role: Option<Role>,
+    is_right: bool,
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use actix_web::{Error, HttpMessage, HttpResponse, ResponseError, web};
 
 use super::access::{Caller, Credentials, Stranger};
 use super::error::ApiError;
+use super::refused::{AccessRefusal, route_name};
+use super::routes::SCOPE;
 use super::state::Admin;
 use crate::domain::identity::Role;
 use crate::listener::peer_of;
@@ -27,48 +29,80 @@ const CHALLENGES: [&str; 2] =
 /// Header in which a browser says whose page makes a request (Fetch Metadata).
 const FETCH_SITE: &str = "sec-fetch-site";
 
-/// Lets requests of known callers pass, and notes the caller.
+/// Lets requests of known callers pass, and notes the caller. Others are written down and refused.
 pub(super) async fn with_caller<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    match caller_of(&request).await {
+    let refusal = match caller_of(&request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            Ok(next.call(request).await?.map_into_left_body())
+            return Ok(next.call(request).await?.map_into_left_body());
         }
-        Err(refusal) => Ok(request.into_response(refusal).map_into_right_body()),
+        Err(refusal) => refusal,
+    };
+    if let Some(why) = refusal.why {
+        note(&request, why, refusal.operator).await;
+    }
+    Ok(request.into_response(refusal.answer).map_into_right_body())
+}
+
+/// The refusal of a caller who is not known.
+struct Refusal {
+    answer: HttpResponse,
+    /// `None`: the caller may be known, and was not refused for that.
+    why: Option<AccessRefusal>,
+    operator: Option<String>,
+}
+
+impl Refusal {
+    fn of(why: AccessRefusal, answer: HttpResponse) -> Self {
+        Self { answer, why: Some(why), operator: None }
+    }
+
+    fn other(problem: &ApiError) -> Self {
+        Self { answer: problem.error_response(), why: None, operator: None }
     }
 }
 
-async fn caller_of(request: &ServiceRequest) -> Result<Caller, HttpResponse> {
-    let Some(admin) = request.app_data::<web::Data<Admin>>() else { return Err(unknown()) };
+impl From<Stranger> for Refusal {
+    fn from(stranger: Stranger) -> Self {
+        match stranger {
+            Stranger::Unknown { why, operator } => Self { operator, ..Self::of(why, unknown()) },
+            Stranger::Waits(wait) => {
+                let detail = "too many wrong passwords by this address or for this name; wait, and try again";
+                let mut answer = ApiError::new(ProblemKind::TooManyAttempts, detail).error_response();
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+                Self::of(AccessRefusal::TooManyAttempts, answer)
+            }
+            Stranger::Crowded => {
+                let detail = "too many passwords wait to be checked; try again";
+                Self::other(&ApiError::new(ProblemKind::Unavailable, detail))
+            }
+            Stranger::NotAnswered(error) => Self::other(&ApiError::from(error)),
+        }
+    }
+}
+
+async fn caller_of(request: &ServiceRequest) -> Result<Caller, Refusal> {
+    let Some(admin) = request.app_data::<web::Data<Admin>>() else {
+        return Err(Refusal { why: None, ..Refusal::of(AccessRefusal::NoCredentials, unknown()) });
+    };
     let headers = request.headers();
     if headers.get_all(header::AUTHORIZATION).count() > 1 {
         let detail = "the header `authorization` is there twice; send it once";
-        return Err(ApiError::malformed(detail).error_response());
+        return Err(Refusal::other(&ApiError::malformed(detail)));
     }
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credentials = Credentials::read(given);
     if matches!(credentials, Credentials::Password { .. }) && is_by_a_page(headers) {
         // A browser keeps a password that was typed once, and sends it with whatever a page of another site asks for.
         let detail = "a web page may not use an operator's password";
-        return Err(ApiError::new(ProblemKind::Forbidden, detail).error_response());
+        let answer = ApiError::new(ProblemKind::Forbidden, detail).error_response();
+        return Err(Refusal::of(AccessRefusal::WebPage, answer));
     }
     let peer = peer_of(request.request());
-    admin.access.identify(&admin.store, credentials, peer).await.map_err(|stranger| match stranger {
-        Stranger::Unknown => unknown(),
-        Stranger::Waits(wait) => {
-            let detail = "too many wrong passwords by this address or for this name; wait, and try again";
-            let mut refusal = ApiError::new(ProblemKind::TooManyAttempts, detail).error_response();
-            refusal.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
-            refusal
-        }
-        Stranger::Crowded => {
-            ApiError::new(ProblemKind::Unavailable, "too many passwords wait to be checked; try again").error_response()
-        }
-        Stranger::NotAnswered(error) => ApiError::from(error).error_response(),
-    })
+    Ok(admin.access.identify(&admin.store, credentials, peer).await?)
 }
 
 fn unknown() -> HttpResponse {
@@ -81,22 +115,36 @@ fn unknown() -> HttpResponse {
     refusal
 }
 
-/// Lets requests pass whose caller has at least this role.
+/// Writes down that a stranger was refused.
+async fn note(request: &ServiceRequest, why: AccessRefusal, operator: Option<String>) {
+    if let Some(admin) = request.app_data::<web::Data<Admin>>() {
+        admin.access.refused.stranger(&admin.store, why, operator, route_of(request)).await;
+    }
+}
+
+fn route_of(request: &ServiceRequest) -> String {
+    route_name(request.method().as_str(), request.match_pattern().as_deref())
+}
+
+/// Lets requests pass whose caller has at least this role. Others are written down and refused.
 pub(super) async fn with_role<B: MessageBody + 'static>(
     needed: Role,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let role = request.extensions().get::<Caller>().map(|caller| caller.role);
-    match role {
-        Some(role) if role.allows(needed) => Ok(next.call(request).await?.map_into_left_body()),
-        Some(role) => {
-            let detail = format!("this takes the role {needed}; the caller has {role}");
-            let refusal = ApiError::new(ProblemKind::RoleRequired, detail).error_response();
-            Ok(request.into_response(refusal).map_into_right_body())
-        }
-        None => Ok(request.into_response(unknown()).map_into_right_body()),
+    let caller = request.extensions().get::<Caller>().cloned();
+    let Some(Caller { actor, role }) = caller else {
+        return Ok(request.into_response(unknown()).map_into_right_body());
+    };
+    if role.allows(needed) {
+        return Ok(next.call(request).await?.map_into_left_body());
     }
+    if let Some(admin) = request.app_data::<web::Data<Admin>>() {
+        admin.access.refused.role(&admin.store, actor, needed, route_of(&request)).await;
+    }
+    let detail = format!("this takes the role {needed}; the caller has {role}");
+    let refusal = ApiError::new(ProblemKind::RoleRequired, detail).error_response();
+    Ok(request.into_response(refusal).map_into_right_body())
 }
 
 /// Refuses the requests of web pages where no token is configured. The admin API is on loopback then and answers every
@@ -111,6 +159,9 @@ pub async fn not_by_a_page<B: MessageBody + 'static>(
     let is_loopback = headers.get_all(header::HOST).all(|host| host.to_str().is_ok_and(names_loopback));
     if has_tokens || (is_loopback && !headers.contains_key(header::ORIGIN)) {
         return Ok(next.call(request).await?.map_into_left_body());
+    }
+    if request.path().starts_with(SCOPE) {
+        note(&request, AccessRefusal::WebPage, None).await;
     }
     let detail = "without a token this door answers to loopback addresses and `localhost`, and not to web pages";
     Ok(request.into_response(ApiError::new(ProblemKind::Forbidden, detail).error_response()).map_into_right_body())

@@ -1,4 +1,4 @@
-//! The admin API: health, metrics, timelines, heat pumps, and parked events.
+//! The admin API: health, metrics, timelines, heat pumps, parked events, and the audit log.
 //!
 //! `/livez`, `/readyz` and `/metrics` answer every client that reaches the address; everything under `/v1` wants a token or an
 //! operator's password when there is one, and a role that is enough. Without a token the address is loopback (the configuration
@@ -8,6 +8,7 @@
 
 mod access;
 mod attempts;
+mod audit;
 mod error;
 mod events;
 mod guard;
@@ -15,6 +16,7 @@ mod health;
 mod page;
 mod parked;
 mod pumps;
+mod refused;
 mod retries;
 mod routes;
 mod state;
@@ -27,11 +29,13 @@ use actix_web::{HttpResponse, ResponseError};
 use error::ApiError;
 
 pub use access::{Access, Caller};
+pub use audit::{AuditQuery, ExportQuery, Exports};
 pub use events::OpenQuery;
 pub use guard::not_by_a_page;
 pub use page::PageQuery;
 pub use parked::{ParkedQuery, RetryOne};
 pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
+pub use refused::AccessRefusal;
 pub use routes::{ApiMethod, ApiRoute, RouteRow};
 pub use state::{Admin, Health, Links, Part};
 

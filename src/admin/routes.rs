@@ -15,14 +15,14 @@ use actix_web::{HttpResponse, Resource, ResponseError, Route};
 
 use super::error::ApiError;
 use super::state::Admin;
-use super::{events, guard, health, parked, pumps, retries};
+use super::{audit, events, guard, health, parked, pumps, retries};
 use crate::domain::audit::Action;
 use crate::domain::identity::Role;
 use crate::domain::names::names;
 use crate::problem::ProblemKind;
 
 /// Prefix of the paths that want a role.
-const SCOPE: &str = "/v1";
+pub(super) const SCOPE: &str = "/v1";
 
 names! {
     /// A route of the admin API, by the id of its operation in OpenAPI. They are mounted in this order.
@@ -44,6 +44,8 @@ names! {
         HeatPumps = "heatPumps",
         ReconnectLink = "reconnectLink",
         Alerts = "alerts",
+        Audit = "audit",
+        ExportAudit = "exportAudit",
     }
 
     /// The method of a route.
@@ -85,8 +87,13 @@ impl ApiRoute {
             Self::RetryParked => act("/v1/parked/{id}/retry", Role::Admin, &[Action::EventRetry, Action::EventApprove]),
             Self::SkipParked => act("/v1/parked/{id}/skip", Role::Admin, &[Action::EventSkip]),
             Self::HeatPumps => read("/v1/heat-pumps", Role::Viewer),
-            Self::ReconnectLink => act("/v1/heat-pumps/{id}/reconnect-link", Role::Support, &[Action::LinkCreate]),
+            Self::ReconnectLink => {
+                let actions = &[Action::LinkCreate, Action::PoderoResolveCue];
+                act("/v1/heat-pumps/{id}/reconnect-link", Role::Support, actions)
+            }
             Self::Alerts => read("/v1/alerts", Role::Viewer),
+            Self::Audit => read("/v1/audit", Role::Viewer),
+            Self::ExportAudit => RouteRow { actions: &[Action::AuditExport], ..read("/v1/audit/export", Role::Admin) },
         }
     }
 
@@ -114,6 +121,8 @@ impl ApiRoute {
             Self::HeatPumps => route.to(pumps::heat_pumps),
             Self::ReconnectLink => route.to(pumps::reconnect_link),
             Self::Alerts => route.to(pumps::alerts),
+            Self::Audit => route.to(audit::list),
+            Self::ExportAudit => route.to(audit::export),
         };
         match row.role {
             Some(role) => route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
@@ -194,7 +203,9 @@ mod tests {
         for route in ApiRoute::ALL {
             let RouteRow { method, path, role, actions } = route.row();
             assert_eq!(path.starts_with("/v1/"), role.is_some(), "{path}");
-            assert_eq!(method == ApiMethod::Get, actions.is_empty(), "{path}");
+            // An export changes nothing; that it was made is all that is written down.
+            let only_reads = actions.iter().all(|action| *action == Action::AuditExport);
+            assert_eq!(method == ApiMethod::Get, only_reads, "{path}");
             assert!(actions.is_empty() || role > Some(Role::Viewer), "{path}: a viewer changes nothing");
         }
         let mut rows: Vec<_> = ApiRoute::ALL.map(|route| (route.row().method, route.row().path)).to_vec();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::access::Access;
+use super::audit::Exports;
 use crate::clock::Clock;
 use crate::domain::call::OnboardingPolicy;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct Admin {
     pub wake_retries: Arc<Notify>,
     /// Makes links for customers who must reconnect.
     pub links: Links,
+    /// Permits of exports of the audit log.
+    pub exports: Exports,
     /// OpenAPI of the admin API, as JSON.
     pub openapi: String,
 }

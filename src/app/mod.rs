@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::podero::{Client, Drift};
 use crate::pump;
 use crate::store::Store;
+use crate::upkeep;
 use listeners::{OpenSandbox, SlowClients};
 use running::{Ends, Stage, Tasks};
 use stages::{Handles, Wakes};
@@ -140,6 +141,8 @@ impl Bridge {
         store.expect_waits(settings::ceilings(&config, call_time_max));
         let released = opening::wait_for(async || Ok(store.release_claims(release_after).await?)).await;
         released.context("the store cannot be written to")?;
+        let noted = opening::wait_for(async || Ok(upkeep::note_tokens(&store, &config.admin.tokens).await?)).await;
+        noted.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(ends.told(Stage::Dispatcher)));
 

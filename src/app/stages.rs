@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::listeners::SlowClients;
-use crate::admin::{Access, Admin, Links};
+use crate::admin::{Access, Admin, Exports, Links};
 use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -232,6 +232,7 @@ impl Handles {
             clock,
             wake: wakes.work,
             wake_retries: wakes.retries,
+            exports: Exports::default(),
             openapi: spec::admin().to_string(),
         }
     }

@@ -95,7 +95,8 @@ pub(super) async fn start(
     let (replica, upkeep, counting) =
         (Arc::new(handles.replica()), Arc::new(handles.upkeep()), Arc::new(handles.counting()));
     let (audit, seal_within) = (Arc::new(handles.audit_upkeep()), handles.config.audit.seal_within);
-    let (states, secrets) = (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(&handles.config)));
+    let (states, secrets) =
+        (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(&handles.config, handles.store.clone())));
     let (inbox, slow_clients, wakes) = (Arc::new(inbox.clone()), Arc::new(slow_clients.clone()), &handles.wakes);
     let to_webhook = handles.to_webhook()?;
     if !tokio::time::timeout(FIRST_COUNT_MAX, counting.count()).await.unwrap_or(false) {

@@ -364,10 +364,7 @@ fn chain_head(text: &str) -> Result<ChainHead, String> {
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
-    let midnight = || Timestamp::parse(&format!("{text}T00:00:00Z"));
-    Timestamp::parse(text)
-        .or_else(midnight)
-        .ok_or_else(|| "a date, such as 2026-10-01, or a time of RFC 3339".to_owned())
+    Timestamp::parse_time_or_date(text).ok_or_else(|| "a date, such as 2026-10-01, or a time of RFC 3339".to_owned())
 }
 
 fn customer(text: &str) -> Result<CustomerId, String> {

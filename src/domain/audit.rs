@@ -238,6 +238,11 @@ impl RefusalLimit {
         self.written += 1;
         Some(std::mem::take(&mut self.left_out))
     }
+
+    /// Counts refusals whose row could not be written.
+    pub fn leave_out(&mut self, count: u64) {
+        self.left_out += count;
+    }
 }
 
 impl AuditEntry {
@@ -280,6 +285,8 @@ mod tests {
         assert_eq!(admitted, usize::try_from(REFUSALS_A_MINUTE_MAX).expect("small"));
         assert_eq!(limit.admit(at(119)), None);
         assert_eq!((limit.admit(at(120)), limit.admit(at(120))), (Some(41), Some(0)));
+        limit.leave_out(2);
+        assert_eq!(limit.admit(at(121)), Some(2), "those whose row was not written");
     }
 
     #[test]

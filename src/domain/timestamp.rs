@@ -36,6 +36,11 @@ impl Timestamp {
         (0..=9_999).contains(&moment.year()).then(|| Self(moment.timestamp_micros()))
     }
 
+    /// Parses RFC 3339, or a date: its beginning in UTC.
+    pub fn parse_time_or_date(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| Self::parse(&format!("{text}T00:00:00Z")))
+    }
+
     /// The same moment in the library's type.
     pub fn to_chrono(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)

@@ -10,9 +10,11 @@ pub mod connections;
 pub mod peers;
 
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
@@ -68,12 +70,44 @@ pub async fn note_request<B: MessageBody + 'static>(
         request.set_payload(Payload::Stream { payload: Box::pin(timed(payload, connection.clone())) });
     }
     let answer = next.call(request).await;
-    connection.end();
+    let is_stream = answer.as_ref().is_ok_and(|answer| answer.response().body().size() == BodySize::Stream);
+    if !is_stream {
+        connection.end();
+    }
     let mut answer = answer?;
     if connection.note_answer(peer, answer.status().is_client_error()) {
         answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
+    if is_stream {
+        let streamed = |body| EitherBody::right(BoxBody::new(StreamedBody { body: Box::pin(body), connection }));
+        return Ok(answer.map_body(|_, body| streamed(body)));
+    }
     Ok(answer.map_into_left_body())
+}
+
+/// The body of an answer that is made while it is sent. Its request is under way until the body's end; the one that makes it bounds
+/// the time of a client that does not read.
+struct StreamedBody<B> {
+    body: Pin<Box<B>>,
+    connection: Arc<ClientConnection>,
+}
+
+impl<B: MessageBody> MessageBody for StreamedBody<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.body.as_mut().poll_next(context)
+    }
+}
+
+impl<B> Drop for StreamedBody<B> {
+    fn drop(&mut self) {
+        self.connection.end();
+    }
 }
 
 /// A body that ends with [`std::io::ErrorKind::TimedOut`] when it takes longer than it may.

@@ -12,20 +12,21 @@ use serde_json::{Map, Value, json};
 use super::answers::{challenge_answer, info, itself, json_answer, later_answer, problem_answer, titled};
 use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
 use crate::admin::{
-    AlertsQuery, ApiRoute, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery, ReconnectLink, RetryOne,
+    AlertsQuery, ApiRoute, AuditQuery, ExportQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery,
+    ReconnectLink, RetryOne,
 };
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::problem::ProblemKind as Kind;
 use crate::store::{
-    AlertView, BulkRetry, CustomerView, EventSummary, EventView, OpenEvent, OutageView, PER_SECOND_DEFAULT,
-    PER_SECOND_MAX, ParkedGroup, PumpView,
+    AlertView, AuditRecord, BulkRetry, CustomerView, EventSummary, EventView, ExportFormat, OpenEvent, OutageView,
+    PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, PumpView,
 };
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
     monitoring network. Everything under /v1 wants a token (`admin.token`, `[[admin.tokens]]`) or the password of an operator, and \
     a role, which each operation names: `viewer` sees ids and states; `support` also sees personal data and original bytes, and \
-    makes links; `admin` also retries, skips and approves. On loopback, where neither a token nor an operator is configured, every \
+    makes links; `admin` also retries, skips, approves and exports. On loopback, where neither a token nor an operator is configured, every \
     caller has the role admin.";
 
 /// OpenAPI 3.1 of the admin API.
@@ -99,7 +100,30 @@ fn operation(route: ApiRoute) -> Value {
             link.answers("503", no_link).done("200", schema::<ReconnectLink>())
         }
         ApiRoute::Alerts => op("Open alerts, by heat pump").query::<AlertsQuery>().page(alerts()),
+        ApiRoute::Audit => {
+            let less = "A viewer gets rows without `note`.";
+            let rows = op("The audit log, newest first").says(less).query::<AuditQuery>();
+            rows.page(page::<AuditRecord>("audit"))
+        }
+        ApiRoute::ExportAudit => {
+            let order = "Sealed rows in the order of the chain. The export has a row of its own.";
+            let busy = later_answer("The store is away, or other exports are under way", &[Kind::Unavailable]);
+            let export = op("Export the audit log").says(order).query::<AuditQuery>().query::<ExportQuery>();
+            export.answers("503", busy).answers("200", exported()).0.into()
+        }
     }
+}
+
+/// An export of the audit log, in each of its formats.
+fn exported() -> Value {
+    let head = json!({"description": "The head of the chain at its beginning, as `audit verify --head` takes it",
+                      "schema": {"type": "string", "pattern": "^[0-9]+:[0-9a-f]{64}$"}});
+    let content: Map<String, Value> = ExportFormat::ALL
+        .into_iter()
+        .map(|format| (format.media_type().to_owned(), json!({"schema": {"type": "string"}})))
+        .collect();
+    json!({"description": "One row a line; whole if the connection is not cut", "headers": {"audit-head": head},
+           "content": content})
 }
 
 /// A path that wants no token and answers plain text.

@@ -21,7 +21,7 @@ use crate::store::{Error, Stepped, Store};
 
 pub use audit::AuditUpkeep;
 pub use gauges::{Counting, GAUGES_EVERY, GAUGES_REST_MAX};
-pub use secret_files::SecretFiles;
+pub use secret_files::{SecretFiles, note_tokens};
 pub use server_gauges::{Measuring, SERVER_GAUGES_EVERY};
 
 /// Pause between two transactions that remove what is old: some thousand rows a second, and room for all other writes.

@@ -1,17 +1,20 @@
 //! Secrets follow their files: a changed file is read again while the bridge runs.
 //!
 //! The files are read on a thread of their own, since a file system may not answer. A file that cannot be used changes nothing.
+//! A token that was replaced has a row of the audit log.
 //!
 //! Before: an operator replaces a file. After: [`crate::config`] holds the secret, by which deliveries are verified, or callers
-//! of the admin API known.
+//! of the admin API known; [`crate::store`] notes the tokens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Reloaded, Secrets};
-use crate::pump::Step;
+use crate::config::{AdminToken, Config, Reloaded, Secret, Secrets};
+use crate::pump::{Step, failed};
+use crate::store::{Error, Store};
 
 /// Limit of the wait for the files: a local file takes a millisecond. A file system that does not answer must not hold up
 /// the end of the process.
@@ -20,8 +23,12 @@ const READ_TIME_MAX: Duration = Duration::from_secs(2);
 /// The sources and tokens whose secrets may be in files.
 pub struct SecretFiles {
     owners: Vec<Owner>,
-    /// The read under way, at most one: a file system that does not answer holds one thread.
-    under_way: Mutex<Option<JoinHandle<()>>>,
+    /// The read under way, at most one: a file system that does not answer holds one thread. It says whether a token changed.
+    under_way: Mutex<Option<JoinHandle<bool>>>,
+    store: Store,
+    tokens: Vec<AdminToken>,
+    /// `false`: a token changed, and the store does not know it yet.
+    is_noted: AtomicBool,
 }
 
 /// The holder of secrets, as a line of the log names it.
@@ -32,42 +39,75 @@ struct Owner {
     secrets: Secrets,
 }
 
+/// The kind of an owner that is a token of the admin API.
+const TOKEN: &str = "token";
+
+/// Compares the tokens with those that the store has seen last, and records what is new.
+pub async fn note_tokens(store: &Store, tokens: &[AdminToken]) -> Result<(), Error> {
+    // While a token is rotated it has several secrets.
+    let all_of = |token: &AdminToken| token.secrets.now().iter().map(Secret::expose).collect::<Vec<_>>().join("\n");
+    let secrets: Vec<String> = tokens.iter().map(all_of).collect();
+    let tokens = tokens.iter().zip(&secrets);
+    store.note_tokens(tokens.map(|(token, secrets)| (token.name.as_str(), token.role, secrets.as_str()))).await
+}
+
 impl SecretFiles {
-    /// Reads for the sources and tokens of this configuration, which share their secrets with the listeners'.
-    pub fn new(config: &Config) -> Self {
+    /// Reads for the sources and tokens of this configuration, which share their secrets with the listeners'. The store knows the
+    /// tokens as they are.
+    pub fn new(config: &Config, store: Store) -> Self {
         let sources = config.sources.iter().filter_map(|source| {
             let secrets = source.verify.secrets()?.clone();
             Some(Owner { kind: "source", name: source.name.clone(), secrets })
         });
-        let tokens = config.admin.tokens.iter();
-        let tokens =
-            tokens.map(|token| Owner { kind: "token", name: token.name.clone(), secrets: token.secrets.clone() });
-        Self { owners: sources.chain(tokens).collect(), under_way: Mutex::default() }
+        let tokens = config.admin.tokens.clone();
+        let of_tokens =
+            tokens.iter().map(|token| Owner { kind: TOKEN, name: token.name.clone(), secrets: token.secrets.clone() });
+        let owners = sources.chain(of_tokens).collect();
+        Self { owners, under_way: Mutex::default(), store, tokens, is_noted: AtomicBool::new(true) }
     }
 
-    /// Reads all files.
+    /// Reads all files, and records which tokens were replaced.
     pub async fn read(&self) -> Step {
         let mut under_way = self.under_way.lock().await;
         let reading = under_way.get_or_insert_with(|| {
             let owners = self.owners.clone();
-            tokio::task::spawn_blocking(move || owners.iter().for_each(reload))
+            tokio::task::spawn_blocking(move || {
+                let changed: Vec<&Owner> = owners.iter().filter(|owner| reload(owner)).collect();
+                changed.iter().any(|owner| owner.kind == TOKEN)
+            })
         });
         match tokio::time::timeout(READ_TIME_MAX, reading).await {
+            Ok(Ok(has_new_token)) => {
+                *under_way = None;
+                self.is_noted.fetch_and(!has_new_token, Ordering::Relaxed);
+            }
             // One that panicked is begun again.
-            Ok(_) => *under_way = None,
+            Ok(Err(_)) => *under_way = None,
             Err(_) => tracing::warn!("the files of secrets do not answer; the secrets stay as they were"),
+        }
+        drop(under_way);
+        if !self.is_noted.load(Ordering::Relaxed) {
+            if let Err(error) = note_tokens(&self.store, &self.tokens).await {
+                return failed!(error, "the audit log has no row of a token that was replaced");
+            }
+            self.is_noted.store(true, Ordering::Relaxed);
         }
         Step::Idle
     }
 }
 
-fn reload(owner: &Owner) {
+/// Reads one owner's file. `true`: the secrets are others now.
+fn reload(owner: &Owner) -> bool {
     let Owner { kind, name, secrets } = owner;
     match secrets.reload() {
-        Reloaded::Same => {}
-        Reloaded::Changed => tracing::info!(kind, name, "its secrets were read again"),
+        Reloaded::Same => false,
+        Reloaded::Changed => {
+            tracing::info!(kind, name, "its secrets were read again");
+            true
+        }
         Reloaded::Refused(why) => {
             tracing::warn!(kind, name, why, "its secrets stay as they were: the file cannot be used");
+            false
         }
     }
 }

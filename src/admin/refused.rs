@@ -1,0 +1,109 @@
+//! Access that was refused, as the audit log has it: a row for each, within a bound that no caller can exceed.
+//!
+//! Nothing waits long for the row: the refusal stands also where the store does not answer, and the next row counts it. A name that
+//! a stranger gives is written down only if an operator has it: people type passwords and addresses into that field.
+//!
+//! Before: [`super::guard`] refuses. After: [`crate::store`] writes the rows.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::routes::{ApiRoute, SCOPE};
+use crate::clock::Clock;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, RefusalLimit, TargetKind};
+use crate::domain::identity::{Actor, Role};
+use crate::domain::names::names;
+use crate::store::Desk;
+
+/// Timeout of a row about a refusal. A stranger's answer must not wait for a store that is away.
+const ROW_TIME_MAX: Duration = Duration::from_secs(2);
+
+names! {
+    /// The reason for which access was refused.
+    pub enum AccessRefusal {
+        /// No token and no password.
+        NoCredentials = "no_credentials",
+        /// A token that nobody has.
+        WrongToken = "wrong_token",
+        /// A name and a password that do not belong together.
+        WrongPassword = "wrong_password",
+        /// A password that was not looked at, after too many wrong ones.
+        TooManyAttempts = "too_many_attempts",
+        /// A request that a web page makes.
+        WebPage = "web_page",
+        /// A known caller whose role is not enough.
+        RoleRequired = "role_required",
+    }
+}
+
+/// Writes down refused access.
+pub(super) struct RefusedAccess {
+    clock: Clock,
+    /// Apart, so that strangers do not keep the rows about known callers out.
+    strangers: Mutex<RefusalLimit>,
+    known: Mutex<RefusalLimit>,
+}
+
+impl RefusedAccess {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, strangers: Mutex::default(), known: Mutex::default() }
+    }
+
+    /// Writes down that a stranger was refused. `operator` is the one whose name was given, where there is one.
+    pub(super) async fn stranger(&self, store: &Desk, why: AccessRefusal, operator: Option<String>, route: String) {
+        // The bridge acts: it refuses a caller whom it does not know.
+        let actor = operator.map_or(Actor::Bridge, Actor::Operator);
+        self.note(store, &self.strangers, self.row(actor, route), why).await;
+    }
+
+    /// Writes down that a known caller was refused, since this role is needed.
+    pub(super) async fn role(&self, store: &Desk, actor: Actor, needed: Role, route: String) {
+        let row = AuditEntry { to: Some(needed.name().to_owned()), ..self.row(actor, route) };
+        self.note(store, &self.known, row, AccessRefusal::RoleRequired).await;
+    }
+
+    fn row(&self, actor: Actor, route: String) -> AuditEntry {
+        AuditEntry::done(self.clock.now(), actor, Action::AccessUse, AuditTarget::new(TargetKind::Route, route))
+    }
+
+    async fn note(&self, store: &Desk, limit: &Mutex<RefusalLimit>, row: AuditEntry, why: AccessRefusal) {
+        let admitted = lock(limit).admit(row.at);
+        let Some(left_out) = admitted else { return };
+        let written = tokio::time::timeout(ROW_TIME_MAX, store.record(vec![row.refused(why.name(), left_out)])).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!(reason = %why, "the audit log has no row of a request that was refused; the next row counts it");
+            lock(limit).leave_out(left_out + 1);
+        }
+    }
+}
+
+fn lock(limit: &Mutex<RefusalLimit>) -> MutexGuard<'_, RefusalLimit> {
+    limit.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a route in a row, from the closed set of those that there are. `pattern` is the path with `{id}` for an id.
+pub(super) fn route_name(method: &str, pattern: Option<&str>) -> String {
+    let route = ApiRoute::ALL.into_iter().map(ApiRoute::row).find(|row| Some(row.path) == pattern);
+    match route {
+        Some(row) if row.method.name() == method => format!("{method} {}", row.path),
+        Some(row) => row.path.to_owned(),
+        None => SCOPE.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_named_by_the_table_and_by_nothing_that_a_stranger_sent() {
+        for (method, pattern, expected) in [
+            ("GET", Some("/v1/events/{id}"), "GET /v1/events/{id}"),
+            ("BREW", Some("/v1/events/{id}"), "/v1/events/{id}"),
+            ("GET", Some("/v1/anna@example.com"), "/v1"),
+            ("GET", None, "/v1"),
+        ] {
+            assert_eq!(route_name(method, pattern), expected, "{method} {pattern:?}");
+        }
+    }
+}
