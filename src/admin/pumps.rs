@@ -142,8 +142,13 @@ pub(super) async fn reconnect_link(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult {
     let wanted = LinkRequest::read(&whole(body)?).map_err(ApiError::malformed)?;
-    let unknown = || ApiError::not_found("no heat pump that is watched has this id");
-    let pump = admin.store.heat_pump(&id).await?.ok_or_else(unknown)?;
+    let Some(pump) = admin.store.heat_pump(&id).await? else {
+        if let Ok(heat_pump) = Uuid::parse_str(&id) {
+            let book = LinkBook { admin: &admin, by: caller.actor, heat_pump };
+            book.link(AuditOutcome::Refused, Some("unknown_heat_pump")).await?;
+        }
+        return Err(ApiError::not_found("no heat pump that is watched has this id"));
+    };
     let foreign = |_| ApiError::not_found("its ids are none of Podero's");
     let user = Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?;
     let heat_pump = Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?;
