@@ -8,18 +8,21 @@ use std::net::IpAddr;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError, web};
 
 use super::access::{Caller, Credentials, Stranger};
 use super::error::ApiError;
-use super::refused::{AccessRefusal, route_name};
-use super::routes::SCOPE;
+use super::refused::AccessRefusal;
 use super::state::Admin;
 use crate::domain::identity::Role;
 use crate::listener::peer_of;
 use crate::problem::ProblemKind;
+
+/// Prefix of the paths that want a role.
+pub(super) const SCOPE: &str = "/v1";
 
 /// Challenges of a refusal (RFC 9110, section 11.6.1). The realm differs from that of the webhook endpoint, which wants another
 /// secret.
@@ -123,7 +126,17 @@ async fn note(request: &ServiceRequest, why: AccessRefusal, operator: Option<Str
 }
 
 fn route_of(request: &ServiceRequest) -> String {
-    route_name(request.method().as_str(), request.match_pattern().as_deref())
+    route_name(request.method(), request.match_pattern())
+}
+
+/// The name of a route in a row: method and pattern of its path. The sender chooses nothing in it: an odd method is left out, and
+/// for an unknown path the prefix stands.
+fn route_name(method: &Method, pattern: Option<String>) -> String {
+    match pattern {
+        Some(pattern) if [Method::GET, Method::POST].contains(method) => format!("{method} {pattern}"),
+        Some(pattern) => pattern,
+        None => SCOPE.to_owned(),
+    }
 }
 
 /// Lets requests pass whose caller has at least this role. Others are written down and refused.
@@ -185,6 +198,16 @@ fn names_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_route_is_named_by_nothing_that_a_stranger_chose() {
+        let named = |method: &str, pattern: Option<&str>| {
+            route_name(&Method::from_bytes(method.as_bytes()).expect("a method"), pattern.map(str::to_owned))
+        };
+        assert_eq!(named("GET", Some("/v1/events/{id}")), "GET /v1/events/{id}");
+        assert_eq!(named("ANNA", Some("/v1/events/{id}")), "/v1/events/{id}");
+        assert_eq!(named("GET", None), "/v1");
+    }
 
     #[test]
     fn only_this_machines_own_names_are_loopback() {

@@ -8,7 +8,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::routes::{ApiRoute, SCOPE};
 use crate::clock::Clock;
 use crate::domain::audit::{Action, AuditEntry, AuditTarget, RefusalLimit, TargetKind};
 use crate::domain::identity::{Actor, Role};
@@ -79,31 +78,4 @@ impl RefusedAccess {
 
 fn lock(limit: &Mutex<RefusalLimit>) -> MutexGuard<'_, RefusalLimit> {
     limit.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The name of a route in a row, from the closed set of those that there are. `pattern` is the path with `{id}` for an id.
-pub(super) fn route_name(method: &str, pattern: Option<&str>) -> String {
-    let route = ApiRoute::ALL.into_iter().map(ApiRoute::row).find(|row| Some(row.path) == pattern);
-    match route {
-        Some(row) if row.method.name() == method => format!("{method} {}", row.path),
-        Some(row) => row.path.to_owned(),
-        None => SCOPE.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_route_is_named_by_the_table_and_by_nothing_that_a_stranger_sent() {
-        for (method, pattern, expected) in [
-            ("GET", Some("/v1/events/{id}"), "GET /v1/events/{id}"),
-            ("BREW", Some("/v1/events/{id}"), "/v1/events/{id}"),
-            ("GET", Some("/v1/anna@example.com"), "/v1"),
-            ("GET", None, "/v1"),
-        ] {
-            assert_eq!(route_name(method, pattern), expected, "{method} {pattern:?}");
-        }
-    }
 }

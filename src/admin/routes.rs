@@ -14,15 +14,13 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, ResponseError, Route};
 
 use super::error::ApiError;
+use super::guard::SCOPE;
 use super::state::Admin;
 use super::{audit, events, guard, health, parked, pumps, retries};
 use crate::domain::audit::Action;
 use crate::domain::identity::Role;
 use crate::domain::names::names;
 use crate::problem::ProblemKind;
-
-/// Prefix of the paths that want a role.
-pub(super) const SCOPE: &str = "/v1";
 
 names! {
     /// A route of the admin API, by the id of its operation in OpenAPI. They are mounted in this order.

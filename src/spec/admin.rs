@@ -120,7 +120,8 @@ fn exported() -> Value {
                       "schema": {"type": "string", "pattern": "^[0-9]+:[0-9a-f]{64}$"}});
     let content: Map<String, Value> = ExportFormat::ALL
         .into_iter()
-        .map(|format| (format.media_type().to_owned(), json!({"schema": {"type": "string"}})))
+        .filter_map(|format| format.media_type().split(';').next())
+        .map(|media_type| (media_type.to_owned(), json!({"schema": {"type": "string"}})))
         .collect();
     json!({"description": "One row a line; whole if the connection is not cut", "headers": {"audit-head": head},
            "content": content})

@@ -1,4 +1,4 @@
-//! Who did what, from outside: every route, command and call that changes something has its row of the audit log, refused access
+//! Acts and their rows, from outside: every route, command and call that changes something has its row of the audit log, refused access
 //! has one, and the log is read and exported over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use podero_bridge::admin::{AccessRefusal, ApiMethod, ApiRoute};
 use podero_bridge::app::Limits;
 use podero_bridge::clock::Clock;
@@ -13,7 +14,7 @@ use podero_bridge::domain::audit::{Action, AuditEntry, AuditTarget, REFUSALS_A_M
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::identity::{Actor, Role};
 use podero_bridge::domain::verdict::{Fate, Reason};
-use podero_bridge::store::{AuditFilter, Desk, ExportFormat};
+use podero_bridge::store::{AuditFilter, Desk, ExportFormat, StoreView};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -188,83 +189,103 @@ fn every_command_says_whether_it_acts() {
     assert_eq!(commands(&[]), said, "a new command has its row here: its acts, or that it only reads");
 }
 
+/// Files of one run through all commands.
+struct Files {
+    folder: tempfile::TempDir,
+    password: String,
+    events: String,
+    message: String,
+    copy: String,
+    exported: String,
+}
+
+impl Files {
+    fn make() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let file = |name: &str, text: &str| {
+            std::fs::write(place(name), text).expect("written");
+            place(name)
+        };
+        let (password, events) = (file("password", PASSWORD), file("events.ndjson", ""));
+        let message = file("message.json", &sign_up("e1", "C-1", TIME).to_string());
+        let (copy, exported) = (place("copy.db"), place("audit.jsonl"));
+        Self { folder, password, events, message, copy, exported }
+    }
+
+    /// The commands to be run, with their arguments; `parked` are events. `RETRY` stands for the retry that was ordered last.
+    fn steps<'a>(&'a self, parked: &'a [String]) -> Vec<(&'static str, Vec<&'a str>)> {
+        let [password, events, message, copy, exported] =
+            [&self.password, &self.events, &self.message, &self.copy, &self.exported].map(String::as_str);
+        let (first, second) = (parked[0].as_str(), parked[1].as_str());
+        vec![
+            ("parked list", vec![]),
+            ("parked show", vec![first]),
+            ("parked retry", vec![first]),
+            ("parked retry", vec!["--approve", second]),
+            ("parked retry", vec!["--reason", "refused", "--detach"]),
+            ("parked stop", vec!["RETRY"]),
+            ("parked skip", vec![second]),
+            ("parked skip", vec![UNKNOWN]),
+            ("events list", vec![]),
+            ("events show", vec![first]),
+            ("customers show", vec!["C-1"]),
+            ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
+            ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
+            ("operator list", vec![]),
+            ("operator change", vec!["anna", "--role", "admin"]),
+            ("operator change", vec!["anna", "--password-file", password]),
+            ("operator change", vec!["bert", "--role", "admin"]),
+            ("operator remove", vec!["anna"]),
+            ("operator remove", vec!["anna"]),
+            ("erase", vec!["C-9"]),
+            ("import", vec![events]),
+            ("audit list", vec![]),
+            ("audit export", vec!["--output", exported]),
+            ("audit verify", vec![]),
+            ("backup", vec![copy]),
+            ("explain", vec![message]),
+            ("migrate", vec![]),
+        ]
+    }
+}
+
+/// All rows of a store, oldest first.
+async fn rows_of(view: &StoreView) -> Vec<Value> {
+    let page = view.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there");
+    let rows = serde_json::to_value(page.records).expect("JSON");
+    rows.as_array().expect("rows").iter().rev().cloned().collect()
+}
+
 /// Every command is run. One that acts has a row for each act, as `cli:USER`; one that reads has none.
 #[tokio::test]
 async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
-    let fixture = StoreFixture::on_sqlite().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("written");
-        path.display().to_string()
-    };
-    let place = |name: &str| folder.path().join(name).display().to_string();
+    let (fixture, files) = (StoreFixture::on_sqlite().await, Files::make());
     let mut parked = Vec::new();
     for customer in ["C-1", "C-2", "C-3", "C-4"] {
         let refused = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
         parked.push(fixture.ends(customer, refused).await.to_string());
     }
-    let ids: Vec<&str> = parked.iter().map(String::as_str).collect();
-    let (password, events) = (file("password", PASSWORD), file("events.ndjson", ""));
-    let (copy, exported) = (place("copy.db"), place("audit.jsonl"));
-    let message = file("message.json", &sign_up("e1", "C-1", TIME).to_string());
-    let steps: Vec<(&str, Vec<&str>)> = vec![
-        ("parked list", vec![]),
-        ("parked show", vec![ids[0]]),
-        ("parked retry", vec![ids[0]]),
-        ("parked retry", vec!["--approve", ids[1]]),
-        ("parked retry", vec!["--reason", "refused", "--detach"]),
-        ("parked stop", vec!["RETRY"]),
-        ("parked skip", vec![ids[1]]),
-        ("parked skip", vec![UNKNOWN]),
-        ("events list", vec![]),
-        ("events show", vec![ids[0]]),
-        ("customers show", vec!["C-1"]),
-        ("operator add", vec!["anna", "--role", "viewer", "--password-file", &password]),
-        ("operator add", vec!["anna", "--role", "viewer", "--password-file", &password]),
-        ("operator list", vec![]),
-        ("operator change", vec!["anna", "--role", "admin"]),
-        ("operator change", vec!["anna", "--password-file", &password]),
-        ("operator change", vec!["bert", "--role", "admin"]),
-        ("operator remove", vec!["anna"]),
-        ("operator remove", vec!["anna"]),
-        ("erase", vec!["C-9"]),
-        ("import", vec![&events]),
-        ("audit list", vec![]),
-        ("audit export", vec!["--output", &exported]),
-        ("audit verify", vec![]),
-        ("backup", vec![&copy]),
-        ("check", vec!["--offline"]),
-        ("explain", vec![&message]),
-        ("migrate", vec![]),
-    ];
     let environment: Environment = vec![("STORE__URL", fixture.url.clone())];
-    let listed = async || {
-        let page = fixture.store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there");
-        let mut rows = serde_json::to_value(page.records).expect("JSON").as_array().expect("rows").clone();
-        rows.reverse();
-        rows
-    };
+    // A store that a command makes tells who made it.
+    let made: Environment = vec![("STORE__URL", crate::kit::sqlite_url(files.folder.path()))];
     let user = std::process::Command::new("id").arg("-un").output().expect("it runs");
     let actor = Actor::Cli(String::from_utf8_lossy(&user.stdout).trim().to_owned()).to_string();
     let mut done: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (name, mut arguments) in steps {
+    for (name, mut arguments) in files.steps(&parked) {
         let retries = fixture.store.bulk_retries().await.expect("the store is there");
         let retry = retries.first().map(|retry| retry.id.clone()).unwrap_or_default();
         arguments.iter_mut().filter(|word| **word == "RETRY").for_each(|word| *word = &retry);
-        // A store that a command makes tells who made it.
-        let made = vec![("STORE__URL", format!("sqlite://{}", place("made.db")))];
-        let before = listed().await.len();
+        let before = rows_of(&fixture.store).await.len();
         let words: Vec<&str> = name.split(' ').chain(arguments.iter().copied()).collect();
         let output = running::run(&words, if name == "migrate" { &made } else { &environment });
         assert_ne!(output.status.code(), Some(64), "{words:?}: {}", said(&output));
-        let acts = match name {
-            "migrate" => {
-                let output = running::run(&["audit", "list", "--json"], &made);
-                let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-                actions(listed["audit"].as_array().expect("rows"), &actor, 0)
-            }
-            _ => actions(&listed().await, &actor, before),
+        let acts = if name == "migrate" {
+            let listed = running::run(&["audit", "list", "--json"], &made);
+            let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+            actions(listed["audit"].as_array().expect("rows"), &actor, 0)
+        } else {
+            actions(&rows_of(&fixture.store).await, &actor, before)
         };
         done.entry(name).or_default().extend(acts);
     }
@@ -272,16 +293,13 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
         let expected = ACTS.into_iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, acts)| acts);
         assert_eq!(done, names(expected), "`{name}` leaves the rows of its acts");
     }
-    let told: Vec<String> = listed()
-        .await
-        .iter()
-        .filter(|row| row["target"]["kind"] == "operator")
-        .map(|row| {
-            ["action", "outcome", "reason", "from", "to"].map(|name| row[name].as_str().unwrap_or("-")).join(" ")
-        })
-        .collect();
+    let rows = rows_of(&fixture.store).await;
+    let of_operators = rows.iter().filter(|row| row["target"]["kind"] == "operator");
+    let shown = |row: &Value| {
+        ["action", "outcome", "reason", "from", "to"].map(|name| row[name].as_str().unwrap_or("-")).join(" ")
+    };
     assert_eq!(
-        told,
+        of_operators.map(shown).collect::<Vec<_>>(),
         [
             "operator.add done - - viewer",
             "operator.add refused operator_exists - -",
@@ -370,10 +388,9 @@ async fn refused_access_has_a_row_that_repeats_nothing_of_a_stranger() {
     // A crowd of strangers: bounded rows, and those about known callers go on.
     let before = rows.len();
     let strangers = (0..4 * REFUSALS_A_MINUTE_MAX).map(|_| get("/v1/parked").send());
-    for answer in futures_util::future::join_all(strangers).await {
-        // Beyond a number a second the listener closes the connection of one who is refused.
-        assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 401));
-    }
+    let answers: Vec<_> = stream::iter(strangers).buffer_unordered(8).collect().await;
+    // Beyond a number a second the listener closes the connection of one who is refused.
+    assert!(answers.into_iter().flatten().all(|answer| answer.status() == 401));
     assert_eq!(skip().bearer_auth(VIEWER).send().await.expect("an answer").status(), 403);
     let rows = self::rows(&world).await;
     let new = rows.len() - before;

@@ -1,7 +1,7 @@
 //! All integration tests, in one binary.
 #![expect(unreachable_pub, reason = "the modules of a test binary are seen by each other only")]
 
-// Who did what: every route, command and call that acts has its row.
+// The rows of every route, command and call that acts.
 mod accountability;
 // Answers of Podero to a bridge that is a process: its memory, the texts that it keeps, the addresses that it calls.
 mod answers;

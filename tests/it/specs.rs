@@ -346,7 +346,8 @@ async fn try_operation(
         return status;
     };
     let content = content.get(&media_type).unwrap_or_else(|| panic!("{what}: {media_type} is not documented"));
-    if media_type.ends_with("json") {
+    // An export of the audit log has a JSON value a line.
+    if media_type.ends_with("json") && media_type != "application/x-ndjson" {
         let body: Value = serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{what}: {error}"));
         let validator = answer_validator(document, &content["schema"]);
         let wrong: Vec<String> =
