@@ -6,7 +6,6 @@
 //! Before: an auditor, a SIEM. After: [`crate::store`] reads the rows, and records that they were exported.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header;
@@ -14,7 +13,7 @@ use actix_web::{HttpResponse, web};
 use futures_util::{Stream, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::access::Caller;
 use super::error::{ApiError, ApiResult};
@@ -26,23 +25,11 @@ use crate::domain::identity::Actor;
 use crate::problem::ProblemKind;
 use crate::store::{AuditExport, AuditFilter, ExportFormat};
 
-/// Limit of the exports at once: each reads the store for as long as it lasts.
-const EXPORTS_MAX: usize = 2;
-
 /// Timeout of a client that takes no more of an export.
 const CHUNK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Header with the head of the chain at the beginning of an export.
 const HEAD: &str = "audit-head";
-
-/// The permits of exports.
-pub struct Exports(Arc<Semaphore>);
-
-impl Default for Exports {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(EXPORTS_MAX)))
-    }
-}
 
 /// The query that says which rows of the audit log are wanted.
 #[derive(Deserialize, JsonSchema)]
@@ -111,10 +98,9 @@ pub(super) async fn export(
     let name = format.format.as_deref().unwrap_or(ExportFormat::Jsonl.name());
     let no_format = || ApiError::malformed(format!("`format` is one of {}", ExportFormat::names().join(", ")));
     let format = ExportFormat::from_name(name).ok_or_else(no_format)?;
-    let permit = admin.exports.0.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{EXPORTS_MAX} exports are under way; try again when one has ended");
-        ApiError::new(ProblemKind::Unavailable, detail)
-    })?;
+    let crowded =
+        || ApiError::new(ProblemKind::Unavailable, "other exports are under way; try again when one has ended");
+    let permit = admin.exports.begin().ok_or_else(crowded)?;
     let export = admin.store.export_audit(filter, &caller.actor).await?;
     tracing::info!(by = %caller.actor, format = %format, head = %export.head(), "the audit log is exported");
     let mut response = HttpResponse::Ok();

@@ -29,7 +29,7 @@ use actix_web::{HttpResponse, ResponseError};
 use error::ApiError;
 
 pub use access::{Access, Caller};
-pub use audit::{AuditQuery, ExportQuery, Exports};
+pub use audit::{AuditQuery, ExportQuery};
 pub use events::OpenQuery;
 pub use guard::not_by_a_page;
 pub use page::PageQuery;
@@ -37,7 +37,7 @@ pub use parked::{ParkedQuery, RetryOne};
 pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
 pub use refused::AccessRefusal;
 pub use routes::{ApiMethod, ApiRoute, RouteRow};
-pub use state::{Admin, Health, Links, Part};
+pub use state::{Admin, Exports, Health, Links, Part};
 
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
 const ORDER_BYTES_MAX: usize = 128 << 10;

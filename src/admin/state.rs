@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::access::Access;
-use super::audit::Exports;
 use crate::clock::Clock;
 use crate::domain::call::OnboardingPolicy;
 use crate::metrics::Metrics;
@@ -53,6 +52,25 @@ pub struct Admin {
     pub exports: Exports,
     /// OpenAPI of the admin API, as JSON.
     pub openapi: String,
+}
+
+/// Limit of the exports of the audit log at once: each reads the store for as long as it lasts.
+const EXPORTS_MAX: usize = 2;
+
+/// The permits of exports of the audit log.
+pub struct Exports(Arc<Semaphore>);
+
+impl Default for Exports {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(EXPORTS_MAX)))
+    }
+}
+
+impl Exports {
+    /// The permit of one more export; `None`: as many are under way as may be.
+    pub(super) fn begin(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
+    }
 }
 
 /// Maker of links.

@@ -146,9 +146,7 @@ impl Write for ChangeOperator {
     type Output = Option<Role>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Role>, DbFault> {
-        // Locked until the end of the transaction, so that the role before is that of this change.
-        let before = ours(format!("SELECT role FROM operators WHERE name = $1{}", tx.db.for_update()));
-        let before: Option<Role> = query(before).bind(&self.name).fetch_optional(&mut *tx).await?;
+        let before = locked_role(tx, &self.name).await?;
         let OperatorChange { role, password_hash } = &self.change;
         let row = match before {
             None => self.row.refused(UNKNOWN_OPERATOR),
@@ -177,15 +175,23 @@ impl Write for RemoveOperator {
     type Output = Option<Role>;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Role>, DbFault> {
-        let remove = query("DELETE FROM operators WHERE name = $1 RETURNING role");
-        let role: Option<Role> = remove.bind(&self.name).fetch_optional(&mut *tx).await?;
+        let role = locked_role(tx, &self.name).await?;
         let row = match role {
-            Some(_) => with_roles(&self.row, role, None),
+            Some(_) => {
+                query("DELETE FROM operators WHERE name = $1").bind(&self.name).execute(&mut *tx).await?;
+                with_roles(&self.row, role, None)
+            }
             None => self.row.refused(UNKNOWN_OPERATOR),
         };
         audit::record(tx, [&row].into_iter()).await?;
         Ok(role)
     }
+}
+
+/// The role of an operator, which no other transaction changes until the end of this one.
+async fn locked_role(tx: &mut Transaction<'_>, name: &str) -> Result<Option<Role>, DbFault> {
+    let locked = ours(format!("SELECT role FROM operators WHERE name = $1{}", tx.db.for_update()));
+    query(locked).bind(name).fetch_optional(tx).await
 }
 
 /// The row of an act from one role to another.
