@@ -73,11 +73,12 @@ pub fn outcome_of<A>(reply: &Reply<A>) -> Option<(AuditOutcome, Option<String>)>
     }
 }
 
-/// Keeps an unheard call with its customer, unless it is known.
+/// Keeps an unheard call with its customer. One that is known may have been made again, by the later claim.
 pub fn note_unheard(customer: &mut Customer, unheard: Unheard) {
     let known = &mut customer.unheard;
-    if !known.iter().any(|known| known.event == unheard.event && known.call.is_repeat_of(&unheard.call)) {
-        known.push(unheard);
+    match known.iter_mut().find(|known| known.event == unheard.event && known.call.is_repeat_of(&unheard.call)) {
+        Some(known) => known.round = unheard.round,
+        None => known.push(unheard),
     }
     known.drain(..known.len().saturating_sub(UNHEARD_MAX));
 }
@@ -108,14 +109,11 @@ pub fn note_findings(work: &mut Work, shown: &Done, now: Timestamp) {
     // any more. Everything else has a look-up of its own.
     let mut made_by = Vec::new();
     for (unheard, finding) in customer.unheard.iter().zip(&mut findings).rev() {
-        if unheard.is_recorded {
-            continue;
-        }
         let claim = (unheard.event, unheard.round);
         let is_pause = matches!(unheard.call, UnheardCall::PauseHeatPump { .. });
         if is_pause && made_by.contains(&claim) {
             *finding = Some(true);
-        } else if *finding == Some(true) {
+        } else if *finding == Some(true) && !unheard.is_recorded {
             made_by.push(claim);
         }
     }

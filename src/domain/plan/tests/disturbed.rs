@@ -185,6 +185,20 @@ fn one_disturbance_of_any_kind_at_any_call_changes_nothing_in_the_end() {
     }
 }
 
+/// A heat pump that was paused without an answer, and again by a claim that then freed its home and died: no list shows it any more,
+/// and it has its row all the same.
+#[test]
+fn a_pause_that_was_repeated_before_a_crash_has_its_row() {
+    let events = [event(10, signed_up("Street 1")), event(20, moved("Street 2"))];
+    let policy =
+        Policy { old_heat_pumps: OldHeatPumps::Pause, old_building: OldBuilding::Delete, ..policies().remove(1) };
+    for (first, second, third) in [(9, 12, 14), (9, 11, 13), (8, 11, 13), (8, 12, 15), (9, 12, 15)] {
+        let mut around = vec![Calm; 16];
+        (around[5], around[first], around[second], around[third]) = (Lost, CrashAfter, ActedUnheard, CrashAfter);
+        play_all(policy.clone(), &events, &around);
+    }
+}
+
 /// Events that may happen to a customer, in any order: an event that makes no sense waits or is superseded.
 fn happenings() -> impl Strategy<Value = Happening> {
     let street = (1..6u8).prop_map(|number| format!("Street {number}"));
