@@ -3,7 +3,7 @@
 //! The matrix follows `partner-api/user-journeys/back-office/team-administration`, read narrowly where the pages
 //! differ. It must never look at a user, building or heat pump beyond its owner and their role.
 //!
-//! Before: [`crate::sandbox::model`] asks it; `routes` issues tokens. After: nothing.
+//! Before: [`crate::sandbox::model`] asks it; `routes` issues tokens. After: [`crate::sandbox::Variants`].
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::error::{SandboxError, SandboxResult};
 use super::newest::NewestByText;
+use super::variants::{StaffRights, Variants};
 use crate::domain::Timestamp;
 use crate::domain::names::names;
 
@@ -71,10 +72,14 @@ pub enum Act {
     ChangeRole,
     /// Delete a user, soft or hard.
     DeleteUser(Subject),
-    /// See a user's buildings, heat pumps and onboarding sessions.
+    /// See a user's buildings, heat pumps, energy contracts and onboarding sessions.
     ReadHome(Subject),
-    /// Make, change or delete them.
+    /// Make or change them.
     ChangeHome(Subject),
+    /// Delete one of a user's buildings.
+    DeleteBuilding(Subject),
+    /// Delete one of a user's heat pumps.
+    DeleteHeatPump(Subject),
 }
 
 /// The user whom an act concerns.
@@ -91,32 +96,49 @@ pub struct Subject {
 /// | | admin | staff | user | guest |
 /// |---|---|---|---|---|
 /// | list users | yes | yes | no | no |
-/// | create user | yes | role `user` | no | no |
+/// | create, delete user | yes | of role `user` | no | no |
 /// | read user, home | yes | yes | themself | no |
-/// | change user, home | yes | of role `user` | themself | no |
+/// | change user, home | yes | of role `user` | no | no |
 /// | change a role | yes | no | no | no |
-/// | delete user | yes | of role `user` | no | no |
-pub fn permit(who: Standing, act: Act) -> SandboxResult<()> {
-    let own = |target: Subject| Some(target.user_id) == who.user_id;
+/// | delete building | yes | no | no | no |
+/// | delete heat pump | yes | of role `user` | no | no |
+///
+/// Three of the [`Variants`] widen it: `staff_rights`, `users_edit_own_data`, `building_delete_admin_only`.
+pub fn permit(who: Standing, act: Act, variants: &Variants) -> SandboxResult<()> {
     let allowed = match who.role {
         UserRole::Admin => true,
-        UserRole::Staff => match act {
-            Act::ListUsers | Act::ReadUser(_) | Act::ReadHome(_) => true,
-            Act::CreateUser(role) => role == UserRole::User,
-            Act::ChangeUser(target) | Act::DeleteUser(target) | Act::ChangeHome(target) => {
-                target.role == UserRole::User
-            }
-            Act::ChangeRole => false,
-        },
-        UserRole::User => match act {
-            Act::ReadUser(target) | Act::ChangeUser(target) | Act::ReadHome(target) | Act::ChangeHome(target) => {
-                own(target)
-            }
-            Act::ListUsers | Act::CreateUser(_) | Act::ChangeRole | Act::DeleteUser(_) => false,
-        },
+        UserRole::Staff => is_open_to_staff(act, variants),
+        UserRole::User => is_open_to_user(act, variants, who.user_id),
         UserRole::Guest => false,
     };
     if allowed { Ok(()) } else { Err(SandboxError::Forbidden) }
+}
+
+fn is_open_to_staff(act: Act, variants: &Variants) -> bool {
+    let manages = |role: UserRole| match variants.staff_rights {
+        StaffRights::EndUsers | StaffRights::EditAll => role == UserRole::User,
+        StaffRights::EndUsersAndStaff => matches!(role, UserRole::User | UserRole::Staff),
+    };
+    let edits = |role: UserRole| variants.staff_rights == StaffRights::EditAll || manages(role);
+    match act {
+        Act::ListUsers | Act::ReadUser(_) | Act::ReadHome(_) => true,
+        Act::CreateUser(role) => manages(role),
+        Act::ChangeUser(subject) | Act::ChangeHome(subject) => edits(subject.role),
+        Act::DeleteUser(subject) | Act::DeleteHeatPump(subject) => manages(subject.role),
+        Act::DeleteBuilding(subject) => !variants.building_delete_admin_only && manages(subject.role),
+        Act::ChangeRole => false,
+    }
+}
+
+fn is_open_to_user(act: Act, variants: &Variants, user_id: Option<Uuid>) -> bool {
+    let own = |subject: Subject| Some(subject.user_id) == user_id;
+    let edits = |subject: Subject| variants.users_edit_own_data && own(subject);
+    match act {
+        Act::ReadUser(subject) | Act::ReadHome(subject) => own(subject),
+        Act::ChangeUser(subject) | Act::ChangeHome(subject) => edits(subject),
+        Act::DeleteBuilding(subject) => !variants.building_delete_admin_only && edits(subject),
+        Act::ListUsers | Act::CreateUser(_) | Act::ChangeRole | Act::DeleteUser(_) | Act::DeleteHeatPump(_) => false,
+    }
 }
 
 /// The access tokens that were issued and have not been forgotten.
@@ -150,12 +172,27 @@ mod tests {
     const ME: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
+    fn target(role: UserRole) -> Subject {
+        Subject { user_id: OTHER, role }
+    }
+
+    fn myself(role: UserRole) -> Subject {
+        Subject { user_id: ME, role }
+    }
+
+    fn holds(variants: &Variants, cases: &[(Act, [bool; 4])]) {
+        for (act, expected) in cases {
+            for (role, allowed) in UserRole::ALL.into_iter().zip(expected) {
+                let who = Standing { role, user_id: Some(ME) };
+                assert_eq!(permit(who, *act, variants).is_ok(), *allowed, "{role} {act:?} {variants:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_matrix_holds_for_every_role() {
-        let target = |role| Subject { user_id: OTHER, role };
-        let myself = |role| Subject { user_id: ME, role };
+        // act, [admin, staff, user, guest]
         let cases = [
-            // act, [admin, staff, user, guest]
             (Act::ListUsers, [true, true, false, false]),
             (Act::CreateUser(UserRole::User), [true, true, false, false]),
             (Act::CreateUser(UserRole::Staff), [true, false, false, false]),
@@ -169,14 +206,38 @@ mod tests {
             (Act::DeleteUser(myself(UserRole::User)), [true, true, false, false]),
             (Act::ReadHome(myself(UserRole::User)), [true, true, true, false]),
             (Act::ChangeHome(target(UserRole::User)), [true, true, false, false]),
-            (Act::ChangeHome(myself(UserRole::User)), [true, true, true, false]),
+            (Act::ChangeHome(myself(UserRole::User)), [true, true, false, false]),
+            (Act::DeleteBuilding(target(UserRole::User)), [true, false, false, false]),
+            (Act::DeleteHeatPump(target(UserRole::User)), [true, true, false, false]),
+            (Act::DeleteHeatPump(target(UserRole::Staff)), [true, false, false, false]),
         ];
-        for (act, expected) in cases {
-            for (role, allowed) in UserRole::ALL.into_iter().zip(expected) {
-                let who = Standing { role, user_id: Some(ME) };
-                assert_eq!(permit(who, act).is_ok(), allowed, "{role} {act:?}");
-            }
-        }
+        holds(&Variants::default(), &cases);
+    }
+
+    #[test]
+    fn three_switches_widen_the_matrix() {
+        let of_staff = |staff_rights| Variants { staff_rights, ..Variants::default() };
+        let manages_staff = [
+            (Act::CreateUser(UserRole::Staff), [true, true, false, false]),
+            (Act::DeleteUser(target(UserRole::Staff)), [true, true, false, false]),
+            (Act::ChangeUser(target(UserRole::Admin)), [true, false, false, false]),
+            (Act::ChangeRole, [true, false, false, false]),
+        ];
+        holds(&of_staff(StaffRights::EndUsersAndStaff), &manages_staff);
+        let edits_all = [
+            (Act::ChangeUser(target(UserRole::Admin)), [true, true, false, false]),
+            (Act::CreateUser(UserRole::Staff), [true, false, false, false]),
+            (Act::DeleteUser(target(UserRole::Admin)), [true, false, false, false]),
+        ];
+        holds(&of_staff(StaffRights::EditAll), &edits_all);
+        let wide = Variants { users_edit_own_data: true, building_delete_admin_only: false, ..Variants::default() };
+        let own = [
+            (Act::ChangeHome(myself(UserRole::User)), [true, true, true, false]),
+            (Act::ChangeUser(target(UserRole::User)), [true, true, false, false]),
+            (Act::DeleteBuilding(myself(UserRole::User)), [true, true, true, false]),
+            (Act::DeleteHeatPump(myself(UserRole::User)), [true, true, false, false]),
+        ];
+        holds(&wide, &own);
     }
 
     #[test]

@@ -43,6 +43,22 @@ pub enum Endpoint {
     UpdateHeatPump,
     /// DELETE `…/heat-pumps/{heat_pump_id}` (undocumented).
     DeleteHeatPump,
+    /// GET `…/heat-pumps/{heat_pump_id}/data`.
+    GetHeatPumpData,
+    /// GET `…/heat-pumps/{heat_pump_id}/schedules` (beta).
+    GetHeatPumpSchedules,
+    /// GET `…/heat-pumps/{heat_pump_id}/statistics`.
+    GetHeatPumpStatistics,
+    /// GET `…/heat-pumps/{heat_pump_id}/savings`.
+    GetHeatPumpSavings,
+    /// GET `…/energy-contracts`.
+    ListEnergyContracts,
+    /// POST `…/energy-contracts`.
+    CreateEnergyContract,
+    /// PUT `…/energy-contracts/{energy_contract_id}`.
+    UpdateEnergyContract,
+    /// GET `/org/{org_id}/devices/savings`.
+    GetOrganisationSavings,
     /// POST `/device-onboarding`.
     CreateOnboardingSession,
     /// GET `/device-onboarding/{onboarding_session_id}`.
@@ -60,8 +76,15 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Says whether it makes a new user, building, heat pump or session, so that an idempotency key would protect it.
+    /// Says whether it makes a new user, building, heat pump, contract or session, so that an idempotency key would protect it.
     pub fn creates(self) -> bool {
-        matches!(self, Self::CreateUser | Self::CreateBuilding | Self::CreateHeatPump | Self::CreateOnboardingSession)
+        matches!(
+            self,
+            Self::CreateUser
+                | Self::CreateBuilding
+                | Self::CreateHeatPump
+                | Self::CreateEnergyContract
+                | Self::CreateOnboardingSession
+        )
     }
 }

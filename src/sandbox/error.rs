@@ -18,6 +18,9 @@ pub enum SandboxError {
     /// The body is not JSON: 400.
     #[error("the body is not JSON")]
     Unreadable,
+    /// A question about a time for which there is no data: 400.
+    #[error("no data")]
+    NoData,
     /// No token, or one that is unknown or expired, or whose user is gone: 401.
     #[error("unauthorized")]
     Unauthorized,
@@ -30,7 +33,7 @@ pub enum SandboxError {
     /// The path exists, not with this method: 405.
     #[error("method not allowed")]
     MethodNotAllowed,
-    /// Not in this state: 409. Control routes alone.
+    /// Not in this state: 409. Control routes and the Connect page alone.
     #[error("not possible now: {0}")]
     Untimely(&'static str),
     /// Another user has it already.
@@ -71,7 +74,7 @@ impl SandboxError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Unreadable => 400,
+            Self::Unreadable | Self::NoData => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
@@ -87,6 +90,7 @@ impl SandboxError {
     pub fn body(&self) -> Value {
         match self {
             Self::Unreadable => json!({"detail": "Cannot parse request body"}),
+            Self::NoData => json!({"detail": "No data available"}),
             Self::Unauthorized => json!({"detail": "Unauthorized"}),
             Self::Forbidden => json!({"detail": "Forbidden"}),
             Self::NotFound => json!({"detail": "Not Found"}),

@@ -2,9 +2,10 @@
 //! switchable where they contradict each other or are silent.
 //!
 //! It speaks Podero's HTTP, and a control API of its own under `/_sandbox`; the rest of the bridge uses it as it
-//! would use Podero. It must never be reached by another way than HTTP, except for [`model`] in a simulation.
+//! would use Podero. It must never be reached by another way than HTTP, except for [`model`] in a simulation and
+//! for its document.
 //!
-//! Before: the command line and the composition root. After: [`crate::clock`], [`crate::domain`].
+//! Before: the command line, the composition root and `spec`. After: [`crate::clock`], [`crate::domain`].
 
 pub mod access;
 mod answer;
@@ -21,5 +22,5 @@ mod variants;
 pub use embedded::{BODY_BYTES_MAX, REPLIES_MAX, Sandbox, SandboxAccount, SandboxSettings, TOKEN_LIFETIME};
 pub use endpoint::Endpoint;
 pub use error::{FieldProblem, SandboxError, SandboxResult};
-pub use routes::server;
-pub use variants::{CountryField, Variants};
+pub use routes::{openapi, server};
+pub use variants::{CountryField, StaffRights, Variants};

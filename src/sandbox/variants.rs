@@ -49,6 +49,12 @@ pub struct Variants {
     pub honour_idempotency_keys: bool,
     /// POST `…/heat-pumps/{heat_pump_id}/auth_session` is answered; documented for other devices only.
     pub auth_session_supported: bool,
+    /// Whom staff manage: three pages say three things.
+    pub staff_rights: StaffRights,
+    /// A user with the role `user` may change their own data. Default: they see it, as the team page says.
+    pub users_edit_own_data: bool,
+    /// Only admins delete buildings, as the older permission table says; the newer one does not name buildings.
+    pub building_delete_admin_only: bool,
 }
 
 names! {
@@ -56,6 +62,17 @@ names! {
     pub enum CountryField {
         Country = "country",
         CountryIso2 = "country_iso2",
+    }
+
+    /// Whom staff manage beside reading everyone. Nothing of it lets them change a role.
+    pub enum StaffRights {
+        /// Users of role `user` (`…/back-office/team-administration`: neither staff nor admins).
+        EndUsers = "end_users",
+        /// Also staff (`…/getting-started/create-user`: they cannot manage admins).
+        EndUsersAndStaff = "end_users_and_staff",
+        /// They edit every user, and create and delete those of role `user` (`…/overview/introduction`: view and edit all
+        /// other users).
+        EditAll = "edit_all",
     }
 }
 
@@ -79,6 +96,9 @@ impl Default for Variants {
             external_user_id_unique: false,
             honour_idempotency_keys: false,
             auth_session_supported: false,
+            staff_rights: StaffRights::EndUsers,
+            users_edit_own_data: false,
+            building_delete_admin_only: true,
         }
     }
 }

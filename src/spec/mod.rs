@@ -22,6 +22,8 @@ pub use admin::document as admin;
 pub use bus::document as bus;
 pub use webhook::document as webhook;
 
+use crate::sandbox;
+
 /// The dialect of every schema here, and of OpenAPI 3.1.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -30,6 +32,7 @@ pub fn documents() -> Vec<(String, Value)> {
     let mut documents = vec![
         ("openapi/door.json".to_owned(), webhook()),
         ("openapi/operator.json".to_owned(), admin()),
+        ("openapi/sandbox.json".to_owned(), sandbox::openapi()),
         ("asyncapi.json".to_owned(), bus()),
     ];
     let schemas = events::schemas().into_iter().chain(notices::schemas());

@@ -310,7 +310,7 @@ async fn a_link_is_made_when_it_is_asked_for_and_opens_for_the_customer() {
     let (status, link) = watched.link(&watched.pump, landing).await;
     assert_eq!(status, 200, "{link}");
     let url = link["url"].as_str().expect("a link");
-    assert!(url.starts_with("https://connect.podero.invalid/cues/") && !url.contains("secret"), "{url}");
+    assert!(url.contains("/connect?reconnection_id=") && !url.contains("secret"), "{url}");
     assert!(link["expires_at"].is_string());
     // Without an action the older field will do; it is no secret, and does not end.
     let older = json!({ "actions": [], "authorization_url": "https://connect.podero.invalid/authorize" });

@@ -13,7 +13,7 @@ use super::fields::{FieldKind, FieldValues, Fields, Shown, text_of, write_row};
 use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
-const NAME_CHARS_MAX: usize = 100;
+pub(in crate::sandbox) const NAME_CHARS_MAX: usize = 100;
 const ADDRESS_CHARS_MAX: usize = 100;
 const ZIP_CODE_CHARS_MAX: usize = 20;
 // Heating kinds: the page shows the first two members of the enum; the length is the response's.
@@ -23,7 +23,7 @@ const OCCUPANT_TYPES: [&str; 6] =
     ["Students", "Working adults", "At home adults", "Young family", "Older family", "Retirees"];
 
 /// Fields other than the name (`api-reference/user-buildings/update-details-of-a-building`).
-const FIELDS: [(&str, FieldKind); 13] = [
+pub(in crate::sandbox) const BUILDING_FIELDS: [(&str, FieldKind); 13] = [
     ("property_type", FieldKind::OneOf(&PROPERTY_TYPES)),
     ("occupant_type", FieldKind::OneOf(&OCCUPANT_TYPES)),
     ("space_heating", FieldKind::Text(Some(HEATING_CHARS_MAX))),
@@ -96,7 +96,7 @@ impl BuildingFields {
         let kind = FieldKind::Text(Some(NAME_CHARS_MAX));
         let name = if name_required { Some(fields.required("name", kind)) } else { fields.not_null("name", kind) };
         let name = name.as_ref().map(text_of);
-        let read = Self { name, fields: fields.row(&FIELDS, variants) };
+        let read = Self { name, fields: fields.row(&BUILDING_FIELDS, variants) };
         fields.finish()?;
         Ok(read)
     }
@@ -108,7 +108,7 @@ impl Serialize for Shown<'_, Building> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &building.id)?;
         map.serialize_entry("name", &building.name)?;
-        write_row(&mut map, &FIELDS, &building.row, self.variants)?;
+        write_row(&mut map, &BUILDING_FIELDS, &building.row, self.variants)?;
         if self.is_whole {
             map.serialize_entry("user_id", &building.user_id)?;
         }

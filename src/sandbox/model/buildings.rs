@@ -65,7 +65,7 @@ impl World {
 
     /// Deletes a building for good; its heat pumps stay, without one. Undocumented, and refused when switched off.
     pub fn delete_building(&mut self, actor: SandboxActor, user_id: Uuid, id: Uuid) -> SandboxResult<()> {
-        self.permit_home(actor, user_id, Act::ChangeHome)?;
+        self.permit_home(actor, user_id, Act::DeleteBuilding)?;
         if !self.variants.building_delete_supported {
             return Err(SandboxError::MethodNotAllowed);
         }
@@ -75,6 +75,11 @@ impl World {
         self.buildings.take(id);
         let home = self.homes.entry(user_id).or_default();
         home.buildings.retain(|building| *building != id);
+        for contract in &home.contracts {
+            if let Some(contract) = self.contracts.get_mut(*contract) {
+                contract.leave_building(id);
+            }
+        }
         for heat_pump in &home.heat_pumps {
             if let Some(heat_pump) = self.heat_pumps.get_mut(*heat_pump) {
                 heat_pump.leave_building(id);

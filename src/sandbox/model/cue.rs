@@ -39,6 +39,15 @@ pub(super) struct PendingCue {
     pub(super) key: String,
 }
 
+/// A cue and the secret that is to open it, as a link carries them.
+#[derive(Debug, Clone, Copy)]
+pub struct CueKey<'a> {
+    /// The cue.
+    pub id: Uuid,
+    /// The secret.
+    pub secret: &'a str,
+}
+
 /// Outcome of an action: body of POST `/cues/{cue_id}/state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CueReport {
@@ -56,15 +65,6 @@ impl CueReport {
         fields.finish()?;
         Ok(if state == "success" { Self::Success } else { Self::Fail })
     }
-}
-
-/// Validates the body of POST `/cues/{cue_id}/resolve`: `successUrl` and `cancelUrl` are required, in this spelling.
-pub fn read_redirect_request(body: &Value) -> SandboxResult<()> {
-    let mut fields = Fields::of(body)?;
-    for name in ["successUrl", "cancelUrl"] {
-        fields.required(name, FieldKind::Text(None));
-    }
-    fields.finish()
 }
 
 impl PendingCue {

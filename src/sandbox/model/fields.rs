@@ -42,6 +42,8 @@ pub enum FieldKind {
     Moment,
     /// An object.
     Object,
+    /// A list of objects.
+    List,
     /// A text; under a variant a whole number as well, as some pages say.
     ZipCode(usize),
     /// A text whose name is a variant.
@@ -74,6 +76,10 @@ impl FieldKind {
                 valid(moment.map(|moment| json!(moment)), "datetime_from_date_parsing", "datetime")
             }
             Self::Object => valid(value.as_object().map(|_| value.clone()), "dict_type", "dictionary"),
+            Self::List => {
+                let objects = value.as_array().filter(|all| all.iter().all(Value::is_object));
+                valid(objects.map(|_| value.clone()), "list_type", "list")
+            }
             Self::OneOf(allowed) => one_of(text()?, allowed),
             Self::Role => one_of(text()?, &UserRole::names()),
             Self::Text(Some(max)) if text()?.chars().count() > max => {
@@ -116,7 +122,7 @@ pub fn text_of(value: &Value) -> String {
 }
 
 /// Fields in the order in which they are read and shown.
-pub(super) type Table = [(&'static str, FieldKind)];
+pub(in crate::sandbox) type Table = [(&'static str, FieldKind)];
 
 /// Something of the model as answers show it.
 #[derive(Debug, Clone, Copy)]

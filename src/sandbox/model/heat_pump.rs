@@ -25,7 +25,7 @@ const LIFECYCLE_STATE_CHARS_MAX: usize = 20;
 
 /// Price zones (`api-reference/user-heat-pumps/get-details-about-a-users-specific-heat-pump`).
 #[rustfmt::skip]
-pub(super) const PRICE_ZONES: [&str; 21] = [
+pub(in crate::sandbox) const PRICE_ZONES: [&str; 21] = [
     "AT", "AT_HOURLY", "BE", "CH", "EE", "DE_LU", "HU", "IT_CNOR", "IT_CSUD", "IT_NORD", "IT_PUN", "IT_SARD", "IT_SICI",
     "IT_SUD", "PT", "RO", "SE_1", "SE_2", "SE_3", "SE_4", "UK",
 ];
@@ -92,6 +92,12 @@ impl HeatPump {
             Freshness::Halted(at) => at,
             Freshness::Pinned => None,
         }
+    }
+
+    /// The time at which the manufacturer's data arrived last; none if it never did.
+    pub(super) fn delivered_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let pinned = self.fields.get(FRESHNESS).and_then(Value::as_str).and_then(Timestamp::parse);
+        self.refreshed_at(now).or(pinned)
     }
 
     /// Every response field but its owner, without secrets in its actions.
@@ -165,7 +171,7 @@ pub(super) fn merge_value(slot: &mut Value, value: Value) {
 }
 
 /// Fields that POST and PUT take. The cooling flag is inferred ("heating/cooling").
-const WRITABLE: [(&str, FieldKind); 29] = [
+pub(in crate::sandbox) const WRITABLE: [(&str, FieldKind); 27] = [
     // Out as `building`.
     ("building_id", FieldKind::Id),
     ("is_pause_power_active", FieldKind::Flag),
@@ -195,15 +201,17 @@ const WRITABLE: [(&str, FieldKind); 29] = [
     ("away_mode_minimum_temperature_limit", FieldKind::Number),
     // Guide: Low, Mid, Max; an example has "mid": any text is taken.
     ("optimization_level", FieldKind::Text(None)),
-    ("is_forecasting_enabled", FieldKind::Flag),
-    ("optimization_score", FieldKind::Number),
 ];
 
+/// A field that only POST takes (older copy).
+pub(in crate::sandbox) const WRITABLE_BY_POST: [(&str, FieldKind); 1] = [("is_forecasting_enabled", FieldKind::Flag)];
+
 /// Fields that only PUT takes (newer copy): a client that echoes a fetched pump deletes it or overwrites its state.
-const WRITABLE_BY_PUT: [(&str, FieldKind); 3] = [
+pub(in crate::sandbox) const WRITABLE_BY_PUT: [(&str, FieldKind); 4] = [
     ("deleted_at", FieldKind::Moment),
     ("lifecycle_state", FieldKind::Text(Some(LIFECYCLE_STATE_CHARS_MAX))),
     ("lifecycle_error", FieldKind::Text(None)),
+    ("optimization_score", FieldKind::Number),
 ];
 
 /// Body of POST and PUT: the documented writable fields; every other is ignored.
@@ -213,7 +221,7 @@ pub struct HeatPumpFields(FieldValues);
 impl HeatPumpFields {
     /// Reads the body of POST; nothing is required (`notion:User-Journeys`).
     pub fn read_new(body: &Value) -> SandboxResult<Self> {
-        Self::read(body, &[])
+        Self::read(body, &WRITABLE_BY_POST)
     }
 
     /// Reads the body of PUT: partial (`partner-api/user-journeys/end-user/setting-preferences`).
@@ -239,6 +247,11 @@ impl HeatPumpFields {
         let building = self.0.remove("building_id").map(|id| ("building", id));
         self.0.into_iter().chain(building).map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// The response fields of an empty, unauthenticated heat pump.
+pub(in crate::sandbox) fn untouched_heat_pump() -> &'static Map<String, Value> {
+    &UNTOUCHED
 }
 
 /// The response fields of an empty, unauthenticated pump, without those that are its own.

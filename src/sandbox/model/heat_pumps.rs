@@ -78,7 +78,7 @@ impl World {
         id: Uuid,
         now: Timestamp,
     ) -> SandboxResult<()> {
-        self.permit_home(actor, user_id, Act::ChangeHome)?;
+        self.permit_home(actor, user_id, Act::DeleteHeatPump)?;
         self.heat_pump(actor, user_id, id, false)?;
         self.patch_heat_pump(id, Map::from_iter([("deleted_at".to_owned(), json!(now))]), now)?;
         Ok(())

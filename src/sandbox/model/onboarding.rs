@@ -1,7 +1,7 @@
-//! Acts on onboarding sessions, and the customer who finishes one in Connect UI.
+//! Acts on onboarding sessions, and the customer who finishes one.
 //!
 //! Facts: `api-reference/device-onboarding-sessions/*`, `partner-api/getting-started/connect-heat-pump`. It must never
-//! make a link that leads to the real Connect UI.
+//! make a link that leads to Podero's own page.
 //!
 //! Before: [`crate::sandbox::routes`]. After: [`crate::sandbox::access`].
 
@@ -16,9 +16,6 @@ use super::world::{SESSIONS_MAX, SESSIONS_PER_USER_MAX, World};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
-
-// RFC 2606: never resolves. Podero's own is https://connect.podero.com.
-const CONNECT_URL: &str = "https://connect.podero.invalid";
 
 impl World {
     /// Makes a session; a repeat makes another one.
@@ -39,7 +36,6 @@ impl World {
         let session = Session {
             id,
             wanted,
-            authentication_url: format!("{CONNECT_URL}?onboarding_session_id={id}"),
             expiration_date: now.plus(Duration::from_hours(24)).to_chrono().date_naive(),
             object_id: None,
             external_metadata: Map::new(),
@@ -62,13 +58,7 @@ impl World {
         mut wanted: Map<String, Value>,
         now: Timestamp,
     ) -> SandboxResult<&HeatPump> {
-        let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
-        if session.object_id.is_some() {
-            return Err(SandboxError::Untimely("This session was completed already."));
-        }
-        if now.to_chrono().date_naive() > session.expiration_date {
-            return Err(SandboxError::Untimely("This session has expired."));
-        }
+        let session = self.open_session(id, now)?;
         let user_id = session.wanted.user_id;
         let defaults = [
             ("building_id", session.wanted.building_id.map(|id| json!(id))),
@@ -88,12 +78,17 @@ impl World {
         self.any_heat_pump(heat_pump)
     }
 
-    /// A link to reauthenticate this heat pump, and the id of its session. Undocumented for heat pumps.
-    pub fn open_auth_session(&mut self, actor: SandboxActor, user_id: Uuid, id: Uuid) -> SandboxResult<(String, Uuid)> {
-        self.permit_home(actor, user_id, Act::ChangeHome)?;
-        self.heat_pump(actor, user_id, id, false)?;
-        let session_id = self.fresh_id();
-        Ok((format!("{CONNECT_URL}/reauthenticate?session_id={session_id}"), session_id))
+    /// A session that the customer may still finish.
+    pub(super) fn open_session(&self, id: Uuid, now: Timestamp) -> SandboxResult<&Session> {
+        let session = self.sessions.get(id).ok_or(SandboxError::NotFound)?;
+        self.live_user(session.wanted.user_id)?;
+        if session.object_id.is_some() {
+            return Err(SandboxError::Untimely("This session was completed already."));
+        }
+        if now.to_chrono().date_naive() > session.expiration_date {
+            return Err(SandboxError::Untimely("This session has expired."));
+        }
+        Ok(session)
     }
 
     /// Every session.

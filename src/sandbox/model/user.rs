@@ -10,16 +10,17 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::fields::{FieldKind, FieldValues, Fields, Shown, text_of, write_row};
+use super::password::{PasswordHash, flaws};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Subject, UserRole};
 use crate::sandbox::error::SandboxResult;
 use crate::sandbox::variants::Variants;
 
 /// Limit of an e-mail address in characters (RFC 5321 §4.5.3.1.3, without the angle brackets); Podero names no limit.
-const EMAIL_CHARS_MAX: usize = 254;
+pub(in crate::sandbox) const EMAIL_CHARS_MAX: usize = 254;
 
 /// Fields other than role and e-mail address (`partner-api/reference/users`).
-const FIELDS: [(&str, FieldKind); 11] = [
+pub(in crate::sandbox) const USER_FIELDS: [(&str, FieldKind); 11] = [
     // The partner's own key; uniqueness is not documented.
     ("external_user_id", FieldKind::Text(None)),
     ("first_name", FieldKind::Text(None)),
@@ -60,6 +61,8 @@ pub struct User {
     pub num_heat_pumps: u32,
     /// True if softly deleted; no answer of Podero says so.
     pub deleted: bool,
+    /// Set with the invitation; who was never invited cannot log in.
+    pub(super) password: Option<PasswordHash>,
     pub(super) row: FieldValues,
 }
 
@@ -76,6 +79,7 @@ impl User {
             location_last_updated: None,
             num_heat_pumps: 0,
             deleted: false,
+            password: None,
             row: FieldValues::from([("is_onboarded", Value::Bool(false))]),
         }
     }
@@ -120,7 +124,7 @@ impl CreateUser {
         let mut fields = Fields::of(body)?;
         let email = text_of(&fields.required("email", FieldKind::Email(EMAIL_CHARS_MAX)));
         let role = role_of(&fields.required("role", FieldKind::Role));
-        let rest = fields.row(&FIELDS, variants);
+        let rest = fields.row(&USER_FIELDS, variants);
         fields.finish()?;
         Ok(Self { email, role: role.expect("without a role there was a problem"), fields: rest })
     }
@@ -147,9 +151,30 @@ impl UpdateUser {
         let mut fields = Fields::of(body)?;
         let email = fields.not_null("email", FieldKind::Email(EMAIL_CHARS_MAX)).as_ref().map(text_of);
         let role = fields.not_null("role", FieldKind::Role).as_ref().and_then(role_of);
-        let rest = fields.row(&FIELDS, variants);
+        let rest = fields.row(&USER_FIELDS, variants);
         fields.finish()?;
         Ok(Self { email, role, fields: rest })
+    }
+}
+
+/// The password of an invited person who accepts; read and judged, and never shown again.
+pub(super) struct ChosenPassword(pub(super) String);
+
+impl ChosenPassword {
+    /// Reads and validates the body: a password that is strong enough for this person, and terms that they accept.
+    pub(super) fn read(body: &Value, of: &User) -> SandboxResult<Self> {
+        let mut fields = Fields::of(body)?;
+        let password = fields.required("password", FieldKind::Text(None));
+        let about = [Some(of.email.as_str()), of.text("first_name"), of.text("last_name")];
+        for (kind, msg) in password.as_str().map(|text| flaws(text, about.into_iter().flatten())).into_iter().flatten()
+        {
+            fields.object_to("password", kind, msg);
+        }
+        if fields.required("terms_accepted", FieldKind::Flag) == Value::Bool(false) {
+            fields.object_to("terms_accepted", "value_error", "The terms must be accepted.");
+        }
+        fields.finish()?;
+        Ok(Self(text_of(&password)))
     }
 }
 
@@ -184,7 +209,7 @@ impl Serialize for Shown<'_, User> {
                 map.serialize_entry(name, &0)?;
             }
         }
-        write_row(&mut map, &FIELDS, &user.row, self.variants)?;
+        write_row(&mut map, &USER_FIELDS, &user.row, self.variants)?;
         map.serialize_entry("last_login", &user.last_login)?;
         map.serialize_entry("joined_at", &user.joined_at)?;
         if self.is_whole {

@@ -11,24 +11,25 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::fields::FieldValues;
-use super::user::{CreateUser, Mail, UpdateUser, User};
+use super::password::PasswordHash;
+use super::user::{ChosenPassword, CreateUser, Mail, UpdateUser, User};
 use super::world::{MAILBOX_MAX, USERS_MAX, World};
 use crate::domain::Timestamp;
-use crate::sandbox::access::{Act, SandboxActor, permit};
+use crate::sandbox::access::{Act, SandboxActor};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::newest::keep_newest;
 
 impl World {
     /// All users in the order of their creation.
     pub fn users(&self, actor: SandboxActor, include_deleted: bool) -> SandboxResult<Vec<&User>> {
-        permit(self.standing(actor)?, Act::ListUsers)?;
+        self.allow(self.standing(actor)?, Act::ListUsers)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         Ok(self.users.iter().filter(|user| include_deleted || !user.deleted).collect())
     }
 
     /// Makes a user; staff and admins are sent an invitation. Refused creations change nothing.
     pub fn create_user(&mut self, actor: SandboxActor, wanted: CreateUser, now: Timestamp) -> SandboxResult<User> {
-        permit(self.standing(actor)?, Act::CreateUser(wanted.role))?;
+        self.allow(self.standing(actor)?, Act::CreateUser(wanted.role))?;
         self.refuse_taken(None, Some(&wanted.email), external_id(&wanted.fields))?;
         if self.users.len() >= USERS_MAX {
             return Err(SandboxError::Full("users"));
@@ -49,8 +50,8 @@ impl World {
         let who = self.standing(actor)?;
         let include_deleted = include_deleted && !self.variants.include_deleted_ignored;
         match self.users.get(id).filter(|user| include_deleted || !user.deleted) {
-            Some(user) => permit(who, Act::ReadUser(user.subject())).map(|()| user),
-            None => permit(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
+            Some(user) => self.allow(who, Act::ReadUser(user.subject())).map(|()| user),
+            None => self.allow(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
         }
     }
 
@@ -65,8 +66,8 @@ impl World {
             found => found,
         };
         match found {
-            Some(user) => permit(who, Act::ReadUser(user.subject())).map(|()| user),
-            None => permit(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
+            Some(user) => self.allow(who, Act::ReadUser(user.subject())).map(|()| user),
+            None => self.allow(who, Act::ListUsers).and(Err(SandboxError::NotFound)),
         }
     }
 
@@ -80,11 +81,11 @@ impl World {
     ) -> SandboxResult<User> {
         let who = self.standing(actor)?;
         let Ok(old) = self.live_user(id).cloned() else {
-            return permit(who, Act::ListUsers).and(Err(SandboxError::NotFound));
+            return self.allow(who, Act::ListUsers).and(Err(SandboxError::NotFound));
         };
-        permit(who, Act::ChangeUser(old.subject()))?;
+        self.allow(who, Act::ChangeUser(old.subject()))?;
         if wanted.role.is_some_and(|role| role != old.role) {
-            permit(who, Act::ChangeRole)?;
+            self.allow(who, Act::ChangeRole)?;
         }
         self.refuse_taken(Some(id), wanted.email.as_deref(), external_id(&wanted.fields))?;
         let mut user = old.clone();
@@ -108,9 +109,9 @@ impl World {
         let who = self.standing(actor)?;
         let soft = soft && !self.variants.soft_delete_ignored;
         let Some(user) = self.users.get(id).filter(|user| !(soft && user.deleted)) else {
-            return permit(who, Act::ListUsers).and(Err(SandboxError::NotFound));
+            return self.allow(who, Act::ListUsers).and(Err(SandboxError::NotFound));
         };
-        permit(who, Act::DeleteUser(user.subject()))?;
+        self.allow(who, Act::DeleteUser(user.subject()))?;
         if soft {
             self.users.get_mut(id).expect("they were found above").deleted = true;
             return Ok(());
@@ -120,6 +121,7 @@ impl World {
         let home = self.homes.remove(&id).unwrap_or_default();
         self.buildings.take_all(home.buildings);
         self.heat_pumps.take_all(home.heat_pumps);
+        self.contracts.take_all(home.contracts);
         self.sessions.take_all(home.sessions);
         self.cues.take_all(home.cues);
         self.mailbox.retain(|mail| mail.user_id != id);
@@ -131,14 +133,30 @@ impl World {
         &self.mailbox
     }
 
-    /// Accepts an invitation: the person has joined and is logged in. A token serves once.
-    pub fn accept_invitation(&mut self, accept_token: &str, now: Timestamp) -> SandboxResult<&User> {
+    /// Accepts an invitation with a password and the terms: the person has joined. A token serves once.
+    pub fn accept_invitation(&mut self, accept_token: &str, body: &Value, now: Timestamp) -> SandboxResult<&User> {
         let mail = self.mailbox.iter().find(|mail| mail.accept_token == accept_token).ok_or(SandboxError::NotFound)?;
-        let user = self.users.get_mut(mail.user_id).filter(|user| !user.deleted).ok_or(SandboxError::NotFound)?;
+        let id = mail.user_id;
+        let user = self.live_user(id)?;
         if user.joined_at.is_some() {
             return Err(SandboxError::Untimely("This invitation was accepted already."));
         }
+        let ChosenPassword(password) = ChosenPassword::read(body, user)?;
+        let password = PasswordHash::of(&password, self.fresh_token());
+        let user = self.users.get_mut(id).expect("they were found above");
+        user.password = Some(password);
         user.joined_at = Some(now);
+        Ok(user)
+    }
+
+    /// Logs a person in: their `last_login` is now. [`SandboxError::Unauthorized`] does not say whether the address or the
+    /// password was wrong.
+    pub fn log_in(&mut self, email: &str, password: &str, now: Timestamp) -> SandboxResult<&User> {
+        let ids = self.by_email.get(&email.to_lowercase()).map_or(&[][..], Vec::as_slice);
+        let mut users = ids.iter().filter_map(|id| self.users.get(*id)).filter(|user| !user.deleted);
+        let knows = |user: &&User| user.password.as_ref().is_some_and(|known| known.fits(password));
+        let id = users.find(knows).map(|user| user.id).ok_or(SandboxError::Unauthorized)?;
+        let user = self.users.get_mut(id).expect("they were found above");
         user.last_login = Some(now);
         Ok(user)
     }

@@ -11,14 +11,17 @@ use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
 use super::building::Building;
+use super::contract::EnergyContract;
 use super::cue::PendingCue;
 use super::heat_pump::HeatPump;
 use super::ordered_map::OrderedMap;
+use super::reconnection::BegunReconnection;
 use super::session::Session;
 use super::user::{Mail, User};
 use crate::domain::Timestamp;
 use crate::sandbox::access::{Act, SandboxActor, Standing, Subject, UserRole, permit};
 use crate::sandbox::error::{SandboxError, SandboxResult};
+use crate::sandbox::newest::NewestByText;
 use crate::sandbox::variants::Variants;
 
 /// Limit of users, the deleted included: four times the largest fleet that we test with, under a gigabyte.
@@ -29,12 +32,16 @@ pub const BUILDINGS_PER_USER_MAX: usize = 1_000;
 pub const HEAT_PUMPS_PER_USER_MAX: usize = 1_000;
 /// Limit of the onboarding sessions of one user: a bound for a client that repeats itself.
 pub const SESSIONS_PER_USER_MAX: usize = 1_000;
+/// Limit of the energy contracts of one user: one for every building that they may have.
+pub const CONTRACTS_PER_USER_MAX: usize = BUILDINGS_PER_USER_MAX;
 /// Limit of onboarding sessions: every user may hold one and have made another.
 pub const SESSIONS_MAX: usize = 2 * USERS_MAX;
 /// Limit of the pending cues of one user: one for every heat pump that they may have.
 pub const CUES_PER_USER_MAX: usize = HEAT_PUMPS_PER_USER_MAX;
 /// Limit of pending cues: a lapse of one heat pump of every user fits.
 pub const CUES_MAX: usize = USERS_MAX;
+/// Limit of the reconnections that were begun: a customer takes minutes, and the oldest goes first.
+pub const RECONNECTIONS_MAX: usize = 10_000;
 /// Limit of the mails kept in the mailbox: invitations are for staff, of whom there are few. The oldest goes first.
 pub const MAILBOX_MAX: usize = 10_000;
 
@@ -66,8 +73,10 @@ pub struct World {
     pub(super) homes: HashMap<Uuid, Belongings>,
     pub(super) buildings: OrderedMap<Building>,
     pub(super) heat_pumps: OrderedMap<HeatPump>,
+    pub(super) contracts: OrderedMap<EnergyContract>,
     pub(super) sessions: OrderedMap<Session>,
     pub(super) cues: OrderedMap<PendingCue>,
+    pub(super) reconnections: NewestByText<BegunReconnection>,
     pub(super) mailbox: VecDeque<Mail>,
 }
 
@@ -76,6 +85,7 @@ pub struct World {
 pub(super) struct Belongings {
     pub(super) buildings: Vec<Uuid>,
     pub(super) heat_pumps: Vec<Uuid>,
+    pub(super) contracts: Vec<Uuid>,
     pub(super) sessions: Vec<Uuid>,
     pub(super) cues: Vec<Uuid>,
 }
@@ -94,8 +104,10 @@ impl World {
             homes: HashMap::new(),
             buildings: OrderedMap::default(),
             heat_pumps: OrderedMap::default(),
+            contracts: OrderedMap::default(),
             sessions: OrderedMap::default(),
             cues: OrderedMap::default(),
+            reconnections: NewestByText::default(),
             mailbox: VecDeque::new(),
         }
     }
@@ -121,6 +133,11 @@ impl World {
         }
     }
 
+    /// Allows an act under the switches in force, or refuses it.
+    pub(super) fn allow(&self, who: Standing, act: Act) -> SandboxResult<()> {
+        permit(who, act, &self.variants)
+    }
+
     /// The user if they are not deleted.
     pub(super) fn live_user(&self, id: Uuid) -> SandboxResult<&User> {
         self.users.get(id).filter(|user| !user.deleted).ok_or(SandboxError::NotFound)
@@ -130,16 +147,16 @@ impl World {
     pub(super) fn permit_home(&self, actor: SandboxActor, user_id: Uuid, act: fn(Subject) -> Act) -> SandboxResult<()> {
         let who = self.standing(actor)?;
         match self.live_user(user_id) {
-            Ok(user) => permit(who, act(user.subject())),
+            Ok(user) => self.allow(who, act(user.subject())),
             // An actor who may see no other user learns nothing about which users exist.
-            Err(refusal) => permit(who, Act::ListUsers).and(Err(refusal)),
+            Err(refusal) => self.allow(who, Act::ListUsers).and(Err(refusal)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BuildingFields, CreateUser, CueReport, FieldValues};
+    use super::super::{BuildingFields, CreateUser, CueKey, CueReport, FieldValues, ReturnUrls};
     use super::*;
     use serde_json::{Map, json};
 
@@ -177,7 +194,7 @@ mod tests {
         let name = BuildingFields { name: Some("home".to_owned()), ..BuildingFields::default() };
         world.create_building(SandboxActor::Client, user, name).expect("made");
         let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
+        world.lapse_heat_pump(heat_pump, "http://sandbox", NOW).expect("lapsed");
         world.delete_user(SandboxActor::Client, user, false).expect("deleted");
         assert_eq!((world.users.len(), world.buildings.len(), world.heat_pumps.len(), world.cues.len()), (0, 0, 0, 0));
         assert!(world.by_email.is_empty() && world.homes.is_empty());
@@ -215,8 +232,9 @@ mod tests {
         let mut world = world();
         let user = world.create_user(SandboxActor::Client, wanted("ann@example.org"), NOW).expect("made").id;
         let heat_pump = world.connect_heat_pump(user, Map::new(), NOW).expect("made").id;
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
-        world.lapse_heat_pump(heat_pump, NOW).expect("lapsed");
+        world.lapse_heat_pump(heat_pump, "http://sandbox", NOW).expect("lapsed");
+        world.lapse_heat_pump(heat_pump, "http://sandbox", NOW).expect("lapsed");
+        world.raise_action(heat_pump, "call_the_installer", NOW).expect("raised");
         let view = View { variants: world.variants, now: NOW, base_url: "http://sandbox" };
         let shown = world.heat_pump_json(world.any_heat_pump(heat_pump).expect("there"), true, view);
         let part = |action: usize, name: &str| {
@@ -225,12 +243,17 @@ mod tests {
             value.split('&').next().unwrap_or_default().to_owned()
         };
         let cue = Uuid::try_parse(&part(0, "cue_id")).expect("an id");
-        assert!(world.resolve_cue(SandboxActor::Client, cue, &part(0, "secret"), NOW).is_ok());
+        let urls = ReturnUrls::default;
+        let resolve = |world: &mut World, secret: &str| {
+            world.resolve_cue(SandboxActor::Client, CueKey { id: cue, secret }, urls(), NOW)
+        };
+        assert!(resolve(&mut world, &part(0, "secret")).is_ok());
         for secret in [part(1, "secret").as_str(), "", "AAAA"] {
-            assert_eq!(world.resolve_cue(SandboxActor::Client, cue, secret, NOW), Err(SandboxError::Forbidden));
+            assert_eq!(resolve(&mut world, secret), Err(SandboxError::Forbidden));
         }
-        world.report_cue(cue, &part(0, "secret"), CueReport::Success, NOW).expect("reported");
-        let heat_pump = world.any_heat_pump(heat_pump).expect("there");
-        assert_eq!(heat_pump.field("action_needed"), Some(&json!(true)), "the second action is still there");
+        world.report_cue(CueKey { id: cue, secret: &part(0, "secret") }, CueReport::Success, NOW).expect("reported");
+        let shown = world.any_heat_pump(heat_pump).expect("there");
+        assert_eq!(shown.field("action_needed"), Some(&json!(true)), "the third action is still there");
+        assert_eq!(shown.field("actions").and_then(|all| all.as_array()).map(Vec::len), Some(1), "one act does both");
     }
 }

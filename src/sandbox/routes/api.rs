@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::call::ApiCall;
+use super::figures;
 use crate::sandbox::access::SandboxActor;
 use crate::sandbox::answer::SandboxAnswer;
 use crate::sandbox::embedded::State;
 use crate::sandbox::endpoint::Endpoint;
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::model::{
-    BuildingFields, CreateSession, CreateUser, CueReport, HeatPumpFields, Shown, UpdateUser, World,
-    read_redirect_request,
+    BuildingFields, ConnectLink, ContractFields, CreateSession, CreateUser, CueKey, CueReport, EnergyContract,
+    HeatPumpFields, ReturnUrls, Shown, UpdateUser, World,
 };
 
 type Outcome = SandboxResult<SandboxAnswer>;
@@ -47,6 +48,14 @@ pub(super) fn act(state: &mut State, operation: Endpoint, call: &ApiCall<'_>) ->
         Endpoint::GetHeatPump => get_heat_pump(world, in_org(world, actor, call)?, call),
         Endpoint::UpdateHeatPump => update_heat_pump(world, in_org(world, actor, call)?, call),
         Endpoint::DeleteHeatPump => delete_heat_pump(world, in_org(world, actor, call)?, call),
+        Endpoint::GetHeatPumpData => figures::data(world, in_org(world, actor, call)?, call),
+        Endpoint::GetHeatPumpSchedules => figures::schedules(world, in_org(world, actor, call)?, call),
+        Endpoint::GetHeatPumpStatistics => figures::statistics(world, in_org(world, actor, call)?, call),
+        Endpoint::GetHeatPumpSavings => figures::savings(world, in_org(world, actor, call)?, call),
+        Endpoint::GetOrganisationSavings => figures::of_all(world, in_org(world, actor, call)?, call),
+        Endpoint::ListEnergyContracts => list_contracts(world, in_org(world, actor, call)?, call),
+        Endpoint::CreateEnergyContract => create_contract(world, in_org(world, actor, call)?, call),
+        Endpoint::UpdateEnergyContract => update_contract(world, in_org(world, actor, call)?, call),
         Endpoint::AuthSession => auth_session(world, in_org(world, actor, call)?, call),
         Endpoint::CreateOnboardingSession => create_session(world, known(world, actor)?, call),
         Endpoint::GetOnboardingSession => get_session(world, known(world, actor)?, call),
@@ -203,45 +212,75 @@ fn delete_heat_pump(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) 
     Ok(SandboxAnswer::no_content())
 }
 
+fn list_contracts(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
+    let contracts = world.energy_contracts(actor, call.path_id("user_id")?)?;
+    list(world, call, contracts.into_iter().map(EnergyContract::json).collect())
+}
+
+fn create_contract(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
+    let (user_id, wanted) = (call.path_id("user_id")?, ContractFields::read(&call.json()?)?);
+    Ok(SandboxAnswer::ok(&world.create_energy_contract(actor, user_id, wanted)?.json()))
+}
+
+fn update_contract(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
+    let (user_id, id) = (call.path_id("user_id")?, call.path_id("energy_contract_id")?);
+    let wanted = ContractFields::read(&call.json()?)?;
+    Ok(SandboxAnswer::ok(&world.update_energy_contract(actor, user_id, id, wanted)?.json()))
+}
+
 /// Undocumented for heat pumps; the answer is that of the other device types.
 fn auth_session(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let (user_id, id) = heat_pump_ids(call)?;
     if !world.variants.auth_session_supported {
         return Err(SandboxError::NotFound);
     }
-    let (url, session_id) = world.open_auth_session(actor, user_id, id)?;
+    let urls = ReturnUrls::read_optional(&call.json_or_empty()?)?;
+    let session_id = world.open_auth_session(actor, user_id, id, urls)?;
+    let url = ConnectLink::Reconnection(session_id).url(call.base_url());
     Ok(SandboxAnswer::ok(&json!({"authentication_url": url, "device_id": id, "session_id": session_id})))
 }
 
 fn create_session(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
     let wanted = CreateSession::read(&call.json()?)?;
-    Ok(SandboxAnswer::ok(world.create_session(actor, wanted, call.now)?))
+    Ok(SandboxAnswer::ok(&world.create_session(actor, wanted, call.now)?.json(call.base_url())))
 }
 
 fn get_session(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
-    Ok(SandboxAnswer::ok(world.session(actor, call.path_id("session_id")?)?))
+    Ok(SandboxAnswer::ok(&world.session(actor, call.path_id("session_id")?)?.json(call.base_url())))
 }
 
-fn secret(call: &ApiCall<'_>) -> SandboxResult<String> {
-    call.query("secret").ok_or_else(|| SandboxError::invalid("missing", &["query", "secret"], "Field required"))
+/// The cue of a request, with the secret of its query.
+struct OpenedCue {
+    id: Uuid,
+    secret: String,
 }
 
-fn resolve_cue(world: &World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
-    let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
-    read_redirect_request(&call.json()?)?;
-    let url = world.resolve_cue(actor, id, &secret, call.now)?;
-    Ok(SandboxAnswer::ok(&json!({"redirect_url": url})))
+impl OpenedCue {
+    fn of(call: &ApiCall<'_>) -> SandboxResult<Self> {
+        let missing = || SandboxError::invalid("missing", &["query", "secret"], "Field required");
+        Ok(Self { id: call.path_id("cue_id")?, secret: call.query("secret").ok_or_else(missing)? })
+    }
+
+    fn key(&self) -> CueKey<'_> {
+        CueKey { id: self.id, secret: &self.secret }
+    }
+}
+
+fn resolve_cue(world: &mut World, actor: SandboxActor, call: &ApiCall<'_>) -> Outcome {
+    let opened = OpenedCue::of(call)?;
+    let urls = ReturnUrls::read_required(&call.json()?)?;
+    let link = world.resolve_cue(actor, opened.key(), urls, call.now)?;
+    Ok(SandboxAnswer::ok(&json!({"redirect_url": link.url(call.base_url())})))
 }
 
 fn report_cue(world: &mut World, call: &ApiCall<'_>) -> Outcome {
-    let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
+    let opened = OpenedCue::of(call)?;
     let report = CueReport::read(&call.json()?)?;
-    Ok(action(world.report_cue(id, &secret, report, call.now)?))
+    Ok(action(world.report_cue(opened.key(), report, call.now)?))
 }
 
 fn read_cue(world: &mut World, call: &ApiCall<'_>) -> Outcome {
-    let (id, secret) = (call.path_id("cue_id")?, secret(call)?);
-    Ok(action(world.read_cue(id, &secret, call.now)?))
+    Ok(action(world.read_cue(OpenedCue::of(call)?.key(), call.now)?))
 }
 
 fn action(id: Uuid) -> SandboxAnswer {

@@ -42,6 +42,11 @@ impl<'a> ApiCall<'a> {
         self.request.path()
     }
 
+    /// Scheme and host that the caller used.
+    pub(super) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.request.headers().get(name).and_then(|value| value.to_str().ok())
     }
@@ -66,19 +71,41 @@ impl<'a> ApiCall<'a> {
         read.map(|path| path.external_id).map_err(|_| SandboxError::NotFound)
     }
 
+    /// The query as it came.
+    pub(super) fn query_text(&self) -> &str {
+        self.request.query_string()
+    }
+
     pub(super) fn query(&self, name: &str) -> Option<String> {
         let mut query = Query::<HashMap<String, String>>::from_query(self.request.query_string()).ok()?;
         query.remove(name)
     }
 
-    /// A boolean of the query, in the spellings that pydantic knows; false when absent.
+    /// A boolean of the query; false when absent.
     pub(super) fn query_flag(&self, name: &str) -> SandboxResult<bool> {
-        let Some(text) = self.query(name) else { return Ok(false) };
-        match text.to_lowercase().as_str() {
-            "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
-            "false" | "0" | "no" | "n" | "off" | "f" => Ok(false),
-            _ => Err(SandboxError::invalid("bool_parsing", &["query", name], "Input should be a valid boolean")),
+        self.query(name).map_or(Ok(false), |text| flag(&text, &["query", name]))
+    }
+
+    /// A boolean of a header; false when absent.
+    pub(super) fn header_flag(&self, name: &str) -> SandboxResult<bool> {
+        self.header(name).map_or(Ok(false), |text| flag(text, &["header", name]))
+    }
+
+    /// A moment of the query.
+    pub(super) fn query_moment(&self, name: &str) -> SandboxResult<Option<Timestamp>> {
+        let wrong = || SandboxError::invalid("datetime_parsing", &["query", name], "Input should be a valid datetime");
+        self.query(name).map(|text| Timestamp::parse(&text).ok_or_else(wrong)).transpose()
+    }
+
+    /// Words of the query, parted by commas, each of a list; none if it is left out.
+    pub(super) fn query_words(&self, name: &str, allowed: &[&str]) -> SandboxResult<Vec<String>> {
+        let text = self.query(name).unwrap_or_default();
+        let words: Vec<String> =
+            text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        if words.iter().all(|word| allowed.contains(&word.as_str())) {
+            return Ok(words);
         }
+        Err(SandboxError::invalid("enum", &["query", name], &format!("Input should be one of: {}", allowed.join(", "))))
     }
 
     /// A whole number of the query within bounds.
@@ -109,5 +136,14 @@ impl<'a> ApiCall<'a> {
 
     pub(super) fn view(&self, variants: Variants) -> View<'_> {
         View { variants, now: self.now, base_url: &self.base_url }
+    }
+}
+
+/// A boolean in the spellings that pydantic knows.
+fn flag(text: &str, loc: &[&str]) -> SandboxResult<bool> {
+    match text.to_lowercase().as_str() {
+        "true" | "1" | "yes" | "y" | "on" | "t" => Ok(true),
+        "false" | "0" | "no" | "n" | "off" | "f" => Ok(false),
+        _ => Err(SandboxError::invalid("bool_parsing", loc, "Input should be a valid boolean")),
     }
 }

@@ -10,20 +10,60 @@ use serde_json::{Map, Value, json};
 
 use super::api::heat_pump_answer;
 use super::call::ApiCall;
+use super::paths::Method;
 use super::token;
 use crate::sandbox::access::SandboxActor;
 use crate::sandbox::answer::SandboxAnswer;
 use crate::sandbox::embedded::{BODY_BYTES_MAX, Sandbox, State};
 use crate::sandbox::error::{SandboxError, SandboxResult};
 use crate::sandbox::faults::FaultRule;
-use crate::sandbox::model::{FieldKind, Fields, Session, Shown, id_of, text_of};
+use crate::sandbox::model::{FieldKind, Fields, Shown, id_of, text_of};
 use crate::sandbox::variants::Variants;
 
 type Outcome = SandboxResult<SandboxAnswer>;
 type ControlAct = fn(&Sandbox, &mut State, &ApiCall<'_>) -> Outcome;
 
-// As any sign-up form has it; Podero names no rule.
-const PASSWORD_CHARS_MIN: usize = 8;
+/// A control route.
+pub(super) struct Control {
+    pub(super) method: Method,
+    /// Its path below [`CONTROL_PREFIX`].
+    pub(super) path: &'static str,
+    /// Status of its answer when it did what it was asked.
+    pub(super) status: u16,
+    /// What it does.
+    pub(super) summary: &'static str,
+    act: ControlAct,
+}
+
+const fn control(method: Method, path: &'static str, status: u16, summary: &'static str, act: ControlAct) -> Control {
+    Control { method, path, status, summary, act }
+}
+
+/// Prefix of every control route.
+pub(super) const CONTROL_PREFIX: &str = "/_sandbox";
+
+/// All control routes.
+#[rustfmt::skip]
+pub(super) const CONTROLS: [Control; 18] = [
+    control(Method::Get, "/state", 200, "Everything that the sandbox holds", show_state),
+    control(Method::Get, "/requests", 200, "The requests that it got, newest last", |_, state, _| Ok(SandboxAnswer::ok(&state.requests))),
+    control(Method::Delete, "/requests", 204, "Forget the requests", forget_requests),
+    control(Method::Get, "/faults", 200, "The faults in force", |_, state, _| Ok(SandboxAnswer::ok(&state.faults.rules()))),
+    control(Method::Post, "/faults", 201, "Put a fault in force", order_fault),
+    control(Method::Delete, "/faults", 204, "Take all faults out of force", clear_faults),
+    control(Method::Get, "/variants", 200, "The switches", |_, state, _| Ok(SandboxAnswer::ok(&state.world.variants))),
+    control(Method::Patch, "/variants", 200, "Set some of the switches", switch_variants),
+    control(Method::Post, "/tokens", 201, "A token that acts as the user `user_id`", issue_token),
+    control(Method::Delete, "/tokens", 204, "Refuse every token in use from now on", revoke_tokens),
+    control(Method::Get, "/mailbox", 200, "The mails that were sent: invitations", |_, state, _| Ok(SandboxAnswer::ok(state.world.mailbox()))),
+    control(Method::Post, "/invitations/{token}/accept", 200, "Accept an invitation with `password` and `terms_accepted`", accept_invitation),
+    control(Method::Post, "/login", 200, "Log in with `email` and `password`: a token", log_in),
+    control(Method::Post, "/users/{user_id}/heat-pumps", 201, "Connect a heat pump", connect_heat_pump),
+    control(Method::Patch, "/heat-pumps/{heat_pump_id}", 200, "Set any fields of a heat pump", patch_heat_pump),
+    control(Method::Post, "/heat-pumps/{heat_pump_id}/lapse", 200, "Let the authentication of a heat pump lapse", lapse_heat_pump),
+    control(Method::Post, "/heat-pumps/{heat_pump_id}/actions", 201, "Raise an action with this `code`", raise_action),
+    control(Method::Post, "/onboarding/{session_id}/complete", 201, "Finish an onboarding session, as its customer would", complete_session),
+];
 
 pub(super) fn scope(sandbox: &Sandbox) -> Scope {
     let on = |route: Route, act: ControlAct| {
@@ -34,26 +74,11 @@ pub(super) fn scope(sandbox: &Sandbox) -> Scope {
             std::future::ready(outcome.unwrap_or_else(|refusal| SandboxAnswer::refusal(&refusal)).into_response())
         })
     };
-    web::scope("/_sandbox")
-        .app_data(PayloadConfig::new(BODY_BYTES_MAX))
-        .route("/state", on(web::get(), show_state))
-        .route("/requests", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.requests))))
-        .route("/requests", on(web::delete(), forget_requests))
-        .route("/faults", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.faults.rules()))))
-        .route("/faults", on(web::post(), order_fault))
-        .route("/faults", on(web::delete(), clear_faults))
-        .route("/variants", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(&state.world.variants))))
-        .route("/variants", on(web::patch(), switch_variants))
-        .route("/tokens", on(web::post(), issue_token))
-        .route("/tokens", on(web::delete(), revoke_tokens))
-        .route("/mailbox", on(web::get(), |_, state, _| Ok(SandboxAnswer::ok(state.world.mailbox()))))
-        .route("/invitations/{token}/accept", on(web::post(), accept_invitation))
-        .route("/users/{user_id}/heat-pumps", on(web::post(), connect_heat_pump))
-        .route("/heat-pumps/{heat_pump_id}", on(web::patch(), patch_heat_pump))
-        .route("/heat-pumps/{heat_pump_id}/lapse", on(web::post(), lapse_heat_pump))
-        .route("/heat-pumps/{heat_pump_id}/actions", on(web::post(), raise_action))
-        .route("/onboarding/{session_id}/complete", on(web::post(), complete_session))
-        .default_service(on(web::route(), |_, _, _| Err(SandboxError::NotFound)))
+    let mut scope = web::scope(CONTROL_PREFIX).app_data(PayloadConfig::new(BODY_BYTES_MAX));
+    for control in CONTROLS {
+        scope = scope.route(control.path, on(control.method.route(), control.act));
+    }
+    scope.default_service(on(web::route(), |_, _, _| Err(SandboxError::NotFound)))
 }
 
 fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
@@ -63,7 +88,7 @@ fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     let buildings: Vec<_> =
         world.all_buildings().map(|building| Shown { thing: building, variants, is_whole: true }).collect();
     let heat_pumps: Vec<_> = world.all_heat_pumps().map(|pump| world.heat_pump_json(pump, true, view)).collect();
-    let sessions: Vec<&Session> = world.all_sessions().collect();
+    let sessions: Vec<Value> = world.all_sessions().map(|session| session.json(call.base_url())).collect();
     Ok(SandboxAnswer::ok(
         &json!({"users": users, "buildings": buildings, "heat_pumps": heat_pumps, "sessions": sessions}),
     ))
@@ -117,16 +142,19 @@ fn revoke_tokens(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {
 }
 
 fn accept_invitation(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
+    let variants = state.world.variants;
+    let user = state.world.accept_invitation(call.path_text("token"), &call.json()?, call.now)?;
+    Ok(SandboxAnswer::ok(&Shown { thing: user, variants: &variants, is_whole: false }))
+}
+
+/// A token that acts as the person who logs in.
+fn log_in(sandbox: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     let body = call.json()?;
     let mut fields = Fields::of(&body)?;
-    let password = fields.required("password", FieldKind::Text(None));
-    if password.as_str().is_some_and(|password| password.chars().count() < PASSWORD_CHARS_MIN) {
-        fields.object_to("password", "string_too_short", "String should have at least 8 characters");
-    }
+    let [email, password] = ["email", "password"].map(|name| text_of(&fields.required(name, FieldKind::Text(None))));
     fields.finish()?;
-    let variants = state.world.variants;
-    let user = state.world.accept_invitation(call.path_text("token"), call.now)?;
-    Ok(SandboxAnswer::ok(&Shown { thing: user, variants: &variants, is_whole: false }))
+    let actor = SandboxActor::User(state.world.log_in(&email, &password, call.now)?.id);
+    Ok(SandboxAnswer::ok(&token::grant(sandbox, state, actor, call)))
 }
 
 fn connect_heat_pump(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
@@ -143,7 +171,7 @@ fn patch_heat_pump(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcom
 
 fn lapse_heat_pump(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     let id = call.path_id("heat_pump_id")?;
-    state.world.lapse_heat_pump(id, call.now)?;
+    state.world.lapse_heat_pump(id, call.base_url(), call.now)?;
     heat_pump_answer(&state.world, 200, id, call)
 }
 

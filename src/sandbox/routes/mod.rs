@@ -6,7 +6,13 @@
 
 mod api;
 mod call;
+mod connect;
 mod control;
+mod figures;
+mod openapi;
+mod page;
+mod paths;
+mod schemas;
 mod token;
 
 use std::net::TcpListener;
@@ -26,6 +32,9 @@ use super::requests::{LoggedRequest, REQUESTS_MAX};
 use crate::domain::Timestamp;
 use crate::pump;
 use call::ApiCall;
+use paths::{API_PATHS, API_PREFIX, Method, OPENAPI_PATH, TOKEN_PATHS};
+
+pub use openapi::document as openapi;
 
 /// Time for which a stopping server waits for answers that a latency fault holds back.
 const SHUTDOWN_SECONDS: u64 = 1;
@@ -48,59 +57,30 @@ enum Asked {
     NoSuchMethod,
 }
 
-/// The action of each method on a path.
-type Methods = [(fn() -> Route, Endpoint)];
-
-/// The documented paths below the API's prefix.
-#[rustfmt::skip]
-const API_PATHS: [(&str, &Methods); 13] = [
-    ("/org/{org_id}/users", &[(web::get, Endpoint::ListUsers), (web::post, Endpoint::CreateUser)]),
-    ("/org/{org_id}/users/by-ext-id/{external_id}", &[(web::get, Endpoint::FindUser)]),
-    (
-        "/org/{org_id}/users/{user_id}",
-        &[(web::get, Endpoint::GetUser), (web::put, Endpoint::UpdateUser), (web::delete, Endpoint::DeleteUser)],
-    ),
-    (
-        "/org/{org_id}/users/{user_id}/buildings",
-        &[(web::get, Endpoint::ListBuildings), (web::post, Endpoint::CreateBuilding)],
-    ),
-    (
-        "/org/{org_id}/users/{user_id}/buildings/{building_id}",
-        &[(web::get, Endpoint::GetBuilding), (web::put, Endpoint::UpdateBuilding), (web::delete, Endpoint::DeleteBuilding)],
-    ),
-    (
-        "/org/{org_id}/users/{user_id}/heat-pumps",
-        &[(web::get, Endpoint::ListHeatPumps), (web::post, Endpoint::CreateHeatPump)],
-    ),
-    (
-        "/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}",
-        &[(web::get, Endpoint::GetHeatPump), (web::put, Endpoint::UpdateHeatPump), (web::delete, Endpoint::DeleteHeatPump)],
-    ),
-    ("/org/{org_id}/users/{user_id}/heat-pumps/{heat_pump_id}/auth_session", &[(web::post, Endpoint::AuthSession)]),
-    ("/device-onboarding", &[(web::post, Endpoint::CreateOnboardingSession)]),
-    ("/device-onboarding/{session_id}", &[(web::get, Endpoint::GetOnboardingSession)]),
-    ("/cues/{cue_id}/resolve", &[(web::post, Endpoint::ResolveCue)]),
-    ("/cues/{cue_id}/state", &[(web::post, Endpoint::ReportCue)]),
-    ("/cues/{cue_id}/information/resolve", &[(web::post, Endpoint::ReadCue)]),
-];
-
 impl Sandbox {
-    /// Mounts `/oauth2/token/`, `/api/partners/v2.0` and `/_sandbox`.
+    /// Mounts `/oauth2/token/`, `/api/partners/v2.0`, the Connect page and `/_sandbox`.
     pub fn configure(&self, cfg: &mut ServiceConfig) {
-        let token = web::resource(["/oauth2/token/", "/oauth2/token"]).app_data(PayloadConfig::new(BODY_BYTES_MAX));
-        let token = with_routes(self, token, &[(web::post, Endpoint::Token)]);
-        let mut api = web::scope("/api/partners/v2.0").app_data(PayloadConfig::new(BODY_BYTES_MAX));
+        let token = web::resource(TOKEN_PATHS).app_data(PayloadConfig::new(BODY_BYTES_MAX));
+        let token = with_routes(self, token, &[(Method::Post, Endpoint::Token)]);
+        let mut api = web::scope(API_PREFIX).app_data(PayloadConfig::new(BODY_BYTES_MAX));
+        api = api.route(OPENAPI_PATH, web::get().to(itself));
         for (path, methods) in API_PATHS {
             api = api.service(with_routes(self, web::resource(path), methods));
         }
         let api = api.default_service(asked(self, web::route(), Asked::NoSuchPath));
         cfg.service(token).service(api).service(control::scope(self));
+        connect::configure(self, cfg);
     }
 }
 
-fn with_routes(sandbox: &Sandbox, mut resource: Resource, methods: &Methods) -> Resource {
+/// The sandbox's OpenAPI document, where Podero serves its own.
+async fn itself() -> HttpResponse {
+    HttpResponse::Ok().json(openapi::document())
+}
+
+fn with_routes(sandbox: &Sandbox, mut resource: Resource, methods: &[(Method, Endpoint)]) -> Resource {
     for (method, operation) in methods {
-        resource = resource.route(asked(sandbox, method(), Asked::Known(*operation)));
+        resource = resource.route(asked(sandbox, method.route(), Asked::Known(*operation)));
     }
     resource.default_service(asked(sandbox, web::route(), Asked::NoSuchMethod))
 }

@@ -1,8 +1,10 @@
-//! Code that the tests of the store share: a database of one test, a store on it, and one scenario on both kinds of database.
+//! Code that tests share: a database of one test, a store on it, one scenario on both kinds of database; a browser.
 
+mod browser;
 mod database;
 mod store;
 
+pub use browser::Browser;
 pub use database::{Fixture, TestDatabase, run, sqlite_url};
 pub use store::{StoreFixture, arrival_of};
 

@@ -155,7 +155,8 @@ impl Podero {
             body["building_id"] = json!(building);
         }
         let session = self.world.create_session(US, CreateSession::read(&body)?, now)?;
-        let url = json!(session)["authentication_url"].as_str().unwrap_or_default().to_owned();
+        let shown = session.json("https://podero.invalid");
+        let url = shown["authentication_url"].as_str().unwrap_or_default().to_owned();
         Ok(Done::SessionCreated { key: key.clone(), since: *since, url })
     }
 
@@ -228,6 +229,7 @@ fn refused(refusal: &SandboxError) -> Result<Refusal, String> {
         | SandboxError::Forbidden
         | SandboxError::Untimely(_)
         | SandboxError::Invalid(_)
+        | SandboxError::NoData
         | SandboxError::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
     };
     Ok(Refusal { kind, status: refusal.status(), detail: refusal.to_string() })

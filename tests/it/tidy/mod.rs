@@ -99,7 +99,7 @@ const MAY_IMPORT: [(&str, &[&str]); 27] = [
         ],
     ),
     // Of the types and tables by which requests and events are read, and answers written.
-    ("spec", &["admin", "config", "inbound", "listener", "outbound", "problem", "store"]),
+    ("spec", &["admin", "config", "inbound", "listener", "outbound", "problem", "sandbox", "store"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

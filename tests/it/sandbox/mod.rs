@@ -1,5 +1,14 @@
 //! The embedded Podero over real HTTP: what the partner's pages say it answers, and what its control routes order.
 
+// The Connect page, by hand and in a browser.
+mod connect;
+// Every documented call, with plain `curl`.
+mod curl;
+// Staff and admins: invitation, password, login.
+mod people;
+// The permission matrix, cell by cell.
+mod permissions;
+
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
@@ -261,7 +270,7 @@ async fn paths_are_scoped_to_the_organisation_and_the_user() {
     let gone = (404, json!({"detail": "Not Found"}));
     assert_eq!(world.get(&format!("/users/{bob}/buildings/{building}")).await, gone);
     assert_eq!(world.get(&format!("/users/{bob}/heat-pumps/{pump}")).await, gone);
-    assert_eq!(world.get(&format!("/users/{ann}/energy-contracts")).await, gone);
+    assert_eq!(world.get(&format!("/users/{ann}/electric-boats")).await, gone);
     let foreign = format!("/org/{}/users", Uuid::nil());
     assert_eq!(world.send_as(&world.token, Method::GET, &foreign, json!({})).await, gone);
     assert_eq!(world.send_as("nonsense", Method::GET, &foreign, json!({})).await.0, 401);
@@ -443,8 +452,8 @@ async fn staff_are_invited_by_mail_and_act_within_their_role() {
     let (_, mails) = world.control(Method::GET, "/mailbox", json!({})).await;
     assert_eq!((&mails[0]["to"], &mails[0]["user_id"]), (&json!("sam@example.org"), &json!(sam)));
     let accept = format!("/invitations/{}/accept", text(&mails[0]["accept_token"]));
-    assert_eq!(world.control(Method::POST, &accept, json!({"password": "short"})).await.0, 422);
-    let (status, body) = world.control(Method::POST, &accept, json!({"password": "long enough"})).await;
+    let chosen = json!({"password": "long enough", "terms_accepted": true});
+    let (status, body) = world.control(Method::POST, &accept, chosen).await;
     assert_eq!((status, &body["joined_at"]), (200, &json!("2026-10-01T12:00:00Z")));
 
     let (as_sam, as_ann) = (world.token_of(&sam).await, world.token_of(&ann).await);
@@ -457,7 +466,7 @@ async fn staff_are_invited_by_mail_and_act_within_their_role() {
         (&as_sam, Method::POST, world.org("/users"), json!({"role": "admin", "email": "x@example.org"}), 403),
         (&as_sam, Method::POST, world.org("/users"), json!({"role": "user", "email": "x@example.org"}), 200),
         (&as_ann, Method::GET, of_ann.clone(), json!({}), 200),
-        (&as_ann, Method::POST, format!("{of_ann}/buildings"), json!({"name": "mine"}), 200),
+        (&as_ann, Method::POST, format!("{of_ann}/buildings"), json!({"name": "mine"}), 403),
         (&as_ann, Method::GET, of_sam.clone(), json!({}), 403),
         (&as_ann, Method::GET, world.org("/users"), json!({}), 403),
         (&as_ann, Method::DELETE, of_ann.clone(), json!({}), 403),
