@@ -101,7 +101,7 @@ impl Handles {
             store,
             clock,
             retention: config.audit.retention,
-            told_until: Mutex::new(Timestamp::from_micros(0)),
+            ask_at: Mutex::new(Timestamp::from_micros(0)),
         }
     }
 

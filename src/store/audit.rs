@@ -208,15 +208,18 @@ impl Store {
     }
 
     /// Removes some of the sealed rows that are older than `retention`, whole days of UTC, from the beginning of the chain. `true`:
-    /// there may be more. After the last of them a row `audit.trim` tells of it. A clock that jumped ahead makes nothing old.
-    pub async fn trim_audit(&self, retention: Duration) -> Result<bool, Error> {
+    /// there may be more. After the last of them a row `audit.trim` tells of it. A clock that jumped ahead makes nothing old. `None`
+    /// removes nothing more, but the removal that was under way gets its row.
+    pub async fn trim_audit(&self, retention: Option<Duration>) -> Result<bool, Error> {
         const DAY: i64 = 24 * 60 * 60 * 1_000_000;
-        let before = self.clock.steady_now().minus(retention).micros();
-        let before = Timestamp::from_micros(before.div_euclid(DAY) * DAY);
-        let oldest = query("SELECT at FROM audit WHERE number IS NOT NULL ORDER BY number LIMIT 1");
-        let oldest: Option<Timestamp> = oldest.fetch_optional(&self.readers).await?;
+        let day_of = |at: Timestamp| Timestamp::from_micros(at.micros().div_euclid(DAY) * DAY);
+        let before = match retention {
+            Some(retention) => day_of(self.clock.steady_now().minus(retention)),
+            None => Timestamp::from_micros(i64::MIN),
+        };
         let is_under_way = head_row(&self.readers).await?.trim_from.is_some();
-        if !is_under_way && oldest.is_none_or(|at| at >= before) {
+        let is_due = async || Ok::<_, Error>(self.audit_oldest().await?.is_some_and(|at| at < before));
+        if !is_under_way && !is_due().await? {
             return Ok(false);
         }
         let target = AuditTarget::new(TargetKind::Store, "audit");

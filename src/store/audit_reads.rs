@@ -229,6 +229,12 @@ pub struct AuditCheck {
     pub first: ChainHead,
     /// The head that was reached.
     pub head: ChainHead,
+    /// The time of the oldest row that is left; `None`: there is no sealed row.
+    pub oldest: Option<Timestamp>,
+    /// The time of the newest row that says that the retention removed rows; `None`: there is none.
+    pub trimmed_at: Option<Timestamp>,
+    /// `true` if the retention removed the row of the head that was given: that head proves nothing any more.
+    pub is_head_trimmed: bool,
     /// Rows that are not sealed yet.
     pub unsealed: u64,
     /// The first place at which the chain is broken; `None`: it is whole.
@@ -319,10 +325,22 @@ impl StoreView {
             // Rows were removed under the check: it begins where they end.
             return Box::pin(self.verify_audit(kept)).await;
         }
-        if broken.is_none() && row.trim_from.is_none() && !self.was_trimmed(first).await? {
+        let trim = self.newest_trim().await?;
+        // Nothing is missing before the first row, or the newest row of the retention says that it removed up to there.
+        let is_told = first == ChainHead::EMPTY
+            || trim.as_ref().is_some_and(|(_, to)| to.as_deref() == Some(first.to_string().as_str()));
+        if broken.is_none() && row.trim_from.is_none() && !is_told {
             broken = Some(Broken::NoTrim { count: first.count });
         }
-        Ok(AuditCheck { first, head, unsealed: self.audit_unsealed().await?, broken })
+        Ok(AuditCheck {
+            first,
+            head,
+            oldest: self.audit_oldest().await?,
+            trimmed_at: trim.map(|(at, _)| at),
+            is_head_trimmed: kept.is_some_and(|kept| kept.count < first.count),
+            unsealed: self.audit_unsealed().await?,
+            broken,
+        })
     }
 
     async fn check_chain(
@@ -351,14 +369,18 @@ impl StoreView {
         Ok(check.end(sealed).map(|()| check.reached()).map_err(|broken| (check.reached(), broken)))
     }
 
-    /// `true` if nothing is missing before `first`, or the newest row of the retention says that it removed up to there.
-    async fn was_trimmed(&self, first: ChainHead) -> Result<bool, Error> {
+    /// Time and `became` of the newest row of the retention.
+    async fn newest_trim(&self) -> Result<Option<(Timestamp, Option<String>)>, Error> {
         let newest = query(
-            "SELECT became FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
+            "SELECT at, became FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
         );
-        let newest: Option<Option<String>> =
-            newest.bind(Action::AuditTrim.name()).fetch_optional(&self.readers).await?;
-        Ok(first == ChainHead::EMPTY || newest.flatten() == Some(first.to_string()))
+        Ok(newest.bind(Action::AuditTrim.name()).fetch_optional(&self.readers).await?)
+    }
+
+    /// The time of the oldest sealed row.
+    pub(super) async fn audit_oldest(&self) -> Result<Option<Timestamp>, Error> {
+        let oldest = query("SELECT at FROM audit WHERE number IS NOT NULL ORDER BY number LIMIT 1");
+        Ok(oldest.fetch_optional(&self.readers).await?)
     }
 }
 

@@ -21,6 +21,9 @@ const HEAD_DUTY: &str = "audit_head";
 /// Pause between two transactions that remove old rows.
 const TRIM_PAUSE: Duration = Duration::from_millis(50);
 
+/// Interval in which a replica asks for the duty after another one had it: so much later comes the line of a replica that died.
+const HEAD_ASK_EVERY: Duration = Duration::from_mins(5);
+
 /// Everything that the upkeep of the audit log needs.
 pub struct AuditUpkeep {
     /// The tables.
@@ -29,8 +32,8 @@ pub struct AuditUpkeep {
     pub clock: Clock,
     /// `audit.retention`; `None`: nothing is ever removed.
     pub retention: Option<Duration>,
-    /// The time from which on this replica asks for the duty of the log line again.
-    pub told_until: Mutex<Timestamp>,
+    /// The time from which on this replica asks for the duty of the log line.
+    pub ask_at: Mutex<Timestamp>,
 }
 
 impl AuditUpkeep {
@@ -48,25 +51,33 @@ impl AuditUpkeep {
     }
 
     async fn tell_head(&self) -> Result<(), Error> {
-        let now = self.clock.now();
-        {
-            let mut told_until = self.told_until.lock().expect("no code panics while it holds this");
-            if now < *told_until {
-                return Ok(());
+        let ask_at = *self.ask_at.lock().expect("no code panics while it holds this");
+        if !ask_at.has_come(self.clock.now(), HEAD_EVERY) {
+            return Ok(());
+        }
+        let Some(duty) = self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await? else {
+            self.ask_after(HEAD_ASK_EVERY);
+            return Ok(());
+        };
+        match self.store.audit_head().await {
+            Ok(head) => tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it"),
+            Err(error) => {
+                self.store.give_duty_back(duty);
+                return Err(error);
             }
-            *told_until = now.plus(HEAD_EVERY);
         }
-        if self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await?.is_some() {
-            let head = self.store.audit_head().await?;
-            tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it");
-        }
+        self.ask_after(HEAD_EVERY);
         Ok(())
     }
 
-    /// Removes rows that are older than the retention.
+    fn ask_after(&self, time: Duration) {
+        // Later than the duty was taken, so that it is due by then.
+        *self.ask_at.lock().expect("no code panics while it holds this") = self.clock.now().plus(time);
+    }
+
+    /// Removes rows that are older than the retention. Without one, only ends a removal that was under way.
     pub async fn trim(&self) -> Step {
-        let Some(retention) = self.retention else { return Step::Idle };
-        match self.store.trim_audit(retention).await {
+        match self.store.trim_audit(self.retention).await {
             Ok(true) => Step::IdleFor(TRIM_PAUSE),
             Ok(false) => Step::Idle,
             Err(error) => failed!(error, "old rows of the audit log could not be removed"),

@@ -1,5 +1,6 @@
 //! The audit log: one row for each act, one chain for all replicas, and a verification that finds what was changed.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,12 +11,17 @@ use podero_bridge::domain::identity::{Actor, Role};
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
 use podero_bridge::domain::{EventId, Timestamp, acts};
 use podero_bridge::store::{AuditFilter, AuditRecord, Claim, OCSF_VERSION, Ordered, RetryRequest, Settled, Store};
+use podero_bridge::upkeep::AuditUpkeep;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
 use crate::running;
+use crate::world::until;
 
 const LEASE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -26,6 +32,8 @@ on_both_databases! {
     a_chain_that_was_made_again_shows_against_a_head_that_was_kept
     an_erasure_leaves_the_chain_whole
     old_rows_go_by_whole_days_and_the_chain_begins_where_they_end
+    a_removal_under_way_is_told_of_when_the_retention_ends
+    the_head_is_logged_once_an_hour_by_one_replica
     an_act_of_a_claim_has_one_row_however_often_it_is_saved
     a_page_has_the_rows_of_its_filter
     acts_and_refused_acts_have_rows
@@ -114,9 +122,10 @@ async fn replicas_that_seal_at_once_make_one_chain(fixture: StoreFixture) {
     join_all([seal(&fixture.store), seal(&other)]).await;
     seal(&fixture.store).await;
     let check = fixture.store.verify_audit(None).await.expect("the store is there");
-    let sealed = 2 * 20 * 20 + usize::from(check.head.count > 800);
     assert_eq!((check.broken, check.unsealed), (None, 0));
-    assert_eq!(usize::try_from(check.head.count).expect("few"), sealed, "each row has a number of its own");
+    let all = fixture.store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there").records;
+    assert_eq!(check.head.count, all.len() as u64, "each row has a number of its own");
+    assert_eq!(rows(&fixture.store).await.len(), 2 * 20 * 20);
     assert_eq!(fixture.store.audit_head().await.expect("the store is there"), check.head);
 }
 
@@ -268,26 +277,107 @@ async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: 
     record(&fixture, 450..455).await;
     seal(&fixture.store).await;
     let late = fixture.store.audit_head().await.expect("the store is there");
-    assert!(!fixture.store.trim_audit(11 * DAY).await.expect("the store is there"), "nothing is so old");
+    let trim = async |retention| fixture.store.trim_audit(retention).await.expect("the store is there");
+    assert!(!trim(Some(11 * DAY)).await, "nothing is so old");
+    assert!(!trim(None).await, "nothing is ever old");
     assert_eq!(rows(&fixture.store).await.len(), 455);
     let mut steps = 0;
-    while fixture.store.trim_audit(5 * DAY).await.expect("the store is there") {
+    while trim(Some(5 * DAY)).await {
         steps += 1;
         assert_eq!(broken(&fixture.store, Some(late)).await, None, "in the middle of it");
     }
     assert!(steps >= 2, "a little at a time: {steps}");
     let left = rows(&fixture.store).await;
     assert_eq!(left.len(), 6);
-    let trim = left.last().expect("a row that tells of it");
-    assert_eq!((trim.action.as_str(), trim.actor.as_str()), ("audit.trim", "bridge"));
-    assert_eq!(trim.became, Some(early.to_string()));
+    let trim_row = left.last().expect("a row that tells of it");
+    assert_eq!((trim_row.action.as_str(), trim_row.actor.as_str()), ("audit.trim", "bridge"));
+    assert_eq!(trim_row.became, Some(early.to_string()));
     assert_eq!(broken(&fixture.store, Some(late)).await, None);
     assert_eq!(broken(&fixture.store, Some(early)).await, None, "the last head before it is still known");
-    let older = ChainHead { count: 3, ..early };
-    let trimmed = Broken::HeadTrimmed { count: 3, trimmed: early.count };
-    assert_eq!(broken(&fixture.store, Some(older)).await, Some(trimmed));
     seal(&fixture.store).await;
     assert_eq!(broken(&fixture.store, Some(late)).await, None);
+    let older = ChainHead { count: 3, ..early };
+    let verify = async |head| fixture.store.verify_audit(Some(head)).await.expect("the store is there");
+    let (by_late, by_older) = (verify(late).await, verify(older).await);
+    assert_eq!((by_late.broken, by_late.is_head_trimmed), (None, false));
+    assert_eq!((by_older.broken, by_older.is_head_trimmed), (None, true), "the retention is no break");
+    assert_eq!((by_older.trimmed_at, by_older.oldest), (Some(trim_row.at), Some(left[0].at)));
+    Intruder::at(&fixture).await.run(&format!("DELETE FROM audit WHERE number = {}", late.count)).await;
+    let missing = Broken::Missing { from: late.count, to: late.count };
+    assert_eq!(verify(older).await.broken, Some(missing), "and the rest is checked all the same");
+}
+
+/// Without a retention nothing more is removed, and the removal that was under way gets its row.
+async fn a_removal_under_way_is_told_of_when_the_retention_ends(fixture: StoreFixture) {
+    record(&fixture, 0..450).await;
+    seal(&fixture.store).await;
+    fixture.clock.advance(10 * DAY);
+    let trim = async |retention| fixture.store.trim_audit(retention).await.expect("the store is there");
+    assert!(trim(Some(5 * DAY)).await, "there is more");
+    let left = rows(&fixture.store).await.len();
+    assert!(!trim(None).await);
+    let rows = rows(&fixture.store).await;
+    assert_eq!((rows.len(), rows.last().map(|row| row.action.as_str())), (left + 1, Some("audit.trim")));
+    let check = fixture.store.verify_audit(None).await.expect("the store is there");
+    assert_eq!((check.broken, check.first.to_string()), (None, rows[left].became.clone().expect("a head")));
+    assert!(!trim(None).await);
+    seal(&fixture.store).await;
+    assert_eq!(broken(&fixture.store, None).await, None);
+}
+
+/// The heads that were logged.
+#[derive(Clone, Default)]
+struct LoggedHeads(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for LoggedHeads {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            if field.name() == "head" {
+                self.0.lock().expect("held for a moment").push(format!("{value:?}"));
+            }
+        });
+    }
+}
+
+async fn the_head_is_logged_once_an_hour_by_one_replica(fixture: StoreFixture) {
+    let logged = LoggedHeads::default();
+    let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(logged.clone()));
+    let upkeep = |store: Store| AuditUpkeep {
+        store,
+        clock: fixture.clock.clone(),
+        retention: None,
+        ask_at: Mutex::new(Timestamp::from_micros(0)),
+    };
+    let (one, other) = (upkeep(fixture.store.clone()), upkeep(fixture.beside().await));
+    let count = || logged.0.lock().expect("held for a moment").len();
+    seal(&fixture.store).await;
+    for _ in 0..3 {
+        one.seal().await;
+        other.seal().await;
+        fixture.clock.advance(MINUTE);
+    }
+    assert_eq!(count(), 1);
+    let head = fixture.store.audit_head().await.expect("the store is there");
+    assert_eq!(logged.0.lock().expect("held for a moment")[0], head.to_string());
+    // The replica that wrote it has died: the other one finds out within minutes.
+    fixture.clock.advance(56 * MINUTE);
+    other.seal().await;
+    assert_eq!(count(), 1, "59 minutes later");
+    fixture.clock.advance(6 * MINUTE);
+    other.seal().await;
+    assert_eq!(count(), 2, "65 minutes later");
+    // A head that cannot be read is tried again with the next step, and not an hour later.
+    let mut intruder = Intruder::at(&fixture).await;
+    fixture.clock.advance(61 * MINUTE);
+    intruder.run("UPDATE audit_head SET hash = 'x'").await;
+    other.seal().await;
+    assert_eq!(count(), 2);
+    intruder.undo().await;
+    until("the line is written", async || {
+        other.seal().await;
+        (count() == 3).then_some(())
+    })
+    .await;
 }
 
 async fn an_act_of_a_claim_has_one_row_however_often_it_is_saved(fixture: StoreFixture) {
@@ -556,6 +646,33 @@ async fn verify_says_where_the_log_was_changed() {
         intruder.undo().await;
         assert_eq!(verify(&["--head", &kept]).0, Some(0), "{acts:?}");
     }
+}
+
+/// A head that is older than the retention proves nothing any more, which is no sign that the log was changed.
+#[tokio::test]
+async fn verify_with_a_head_older_than_the_retention_checks_the_rest() {
+    let fixture = StoreFixture::on_sqlite().await;
+    record(&fixture, 0..3).await;
+    seal(&fixture.store).await;
+    let old = fixture.store.audit_head().await.expect("the store is there").to_string();
+    record(&fixture, 3..6).await;
+    fixture.clock.advance(10 * DAY);
+    record(&fixture, 6..9).await;
+    seal(&fixture.store).await;
+    while fixture.store.trim_audit(Some(5 * DAY)).await.expect("the store is there") {}
+    let verify = || {
+        let output = running::run(&["audit", "verify", "--head", &old], &vec![("STORE__URL", fixture.url.clone())]);
+        (output.status.code(), running::said(&output))
+    };
+    let (status, said) = verify();
+    assert_eq!(status, Some(0), "{said}");
+    for expected in ["ok ", "proves nothing any more", "removed by audit.retention", "its newest row: 20"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    Intruder::at(&fixture).await.run("UPDATE audit SET actor = 'cli:x' WHERE target_id = 'C-7'").await;
+    let (status, said) = verify();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("was changed after it was sealed"), "{said}");
 }
 
 /// The lines of an export, by one row of each kind.
