@@ -39,11 +39,12 @@ pub struct AuditQuery {
     /// Only of this action.
     #[schemars(extend("enum" = Action::names()))]
     action: Option<String>,
-    /// Only about the thing of this id.
+    /// Only about the thing of this id. Of sealed rows whose actor is `source:NAME`, a page of `/v1/audit` has those about a
+    /// customer, for as long as the event is kept (`store.retention`); an export has all, and so has `actor=source:NAME`.
     target: Option<String>,
-    /// Only from this time on: a date, or a time of RFC 3339.
+    /// Only acts from this time on: a date, or a time of RFC 3339.
     since: Option<String>,
-    /// Only before this time.
+    /// Only acts before this time.
     until: Option<String>,
 }
 

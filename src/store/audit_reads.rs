@@ -25,8 +25,9 @@ const LOOKED_THROUGH_MAX: i64 = 20_000;
 /// Rows of the chain that are read at once.
 const READ_AT_ONCE: i64 = 500;
 
-/// Time by which the ids of rows may be out of the order of the chain.
-const SINCE_MARGIN: Duration = Duration::from_hours(1);
+/// Limit of the time between an act and the id of its row, by which filters of time find it: an act is recorded after it was done,
+/// late if the store was away, by a clock that may be set in between.
+const RECORDED_WITHIN: Duration = Duration::from_hours(1);
 
 /// The beginning of the names of sources among actors, whose rows have no index by actor or action: nearly all rows are theirs.
 const OF_SOURCES: &str = "source:";
@@ -204,12 +205,12 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     /// Of this act.
     pub action: Option<Action>,
-    /// About the thing of this id. Of a customer's rows those of their events are found, once they are sealed, for as long as the
-    /// events are kept.
+    /// About the thing of this id. A page has of the rows of sources about it those that are not sealed, and those about a customer
+    /// for as long as the event is kept.
     pub target: Option<String>,
-    /// From this time on.
+    /// Of acts from this time on.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Of acts before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -257,11 +258,11 @@ impl StoreView {
     /// rows than there are more, and names the next all the same.
     pub async fn audit_page(&self, filter: &AuditFilter, after: Option<&str>, limit: i64) -> Result<AuditPage, Error> {
         let limit = limit.clamp(1, AUDIT_PAGE_MAX);
-        let until = filter.until.map(first_id_at).unwrap_or_else(|| "g".to_owned());
+        let until = filter.until.map(|until| first_id_at(until.plus(RECORDED_WITHIN))).unwrap_or_else(|| "g".to_owned());
         let before = after.map_or(until.clone(), |after| until.min(after.to_owned()));
         let (statement, is_indexed) = filter.statement();
         let bound = if is_indexed { None } else { self.looked_through(&before).await? };
-        let since = filter.since.map(first_id_at).unwrap_or_default();
+        let since = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))).unwrap_or_default();
         let from = bound.clone().map_or(since.clone(), |bound| bound.max(since.clone()));
         let mut records: Vec<AuditRecord> = statement
             .with((&before, &from, limit + 1))
@@ -269,6 +270,10 @@ impl StoreView {
                 filter.actor.as_deref().unwrap_or_default(),
                 filter.action.map_or("", Action::name),
                 filter.target.as_deref().unwrap_or_default(),
+            ))
+            .with((
+                filter.since.unwrap_or(Timestamp::from_micros(i64::MIN)),
+                filter.until.unwrap_or(Timestamp::from_micros(i64::MAX)),
             ))
             .fetch_all(&self.readers)
             .await?;
@@ -300,7 +305,7 @@ impl StoreView {
     /// The number behind which all rows of a filter come, in the order of the chain.
     pub async fn audit_begin(&self, filter: &AuditFilter) -> Result<u64, Error> {
         // A row is sealed in the order of its id, but for replicas whose clocks differ, and rows that came while one was late.
-        let Some(since) = filter.since.map(|since| first_id_at(since.minus(SINCE_MARGIN))) else { return Ok(0) };
+        let Some(since) = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))) else { return Ok(0) };
         let first = query("SELECT number FROM audit WHERE id >= $1 AND number IS NOT NULL ORDER BY id LIMIT 1");
         let first: Option<u64> = first.bind(since).fetch_optional(&self.readers).await?;
         Ok(match first {
@@ -396,7 +401,7 @@ impl AuditFilter {
     }
 
     /// The statement that finds the rows, and whether an index does. Its placeholders: the id before which and the one from which,
-    /// the limit, actor, action, target.
+    /// the limit, actor, action, target, and the times from which on and before which the act was done.
     fn statement<'a>(&self) -> (Query<'a>, bool) {
         let is_of_source = self.actor.as_deref().is_some_and(|actor| actor.starts_with(OF_SOURCES));
         if self.target.is_some() {
@@ -404,9 +409,10 @@ impl AuditFilter {
             let by_target = ours(format!(
                 "SELECT {columns} FROM audit WHERE id IN (\
                  SELECT id FROM audit WHERE target_id = $6 AND substr(actor, 1, 7) <> 'source:' UNION \
+                 SELECT id FROM audit WHERE number IS NULL AND target_id = $6 UNION \
                  SELECT id FROM audit WHERE number IS NOT NULL AND event_id IN (SELECT id FROM events WHERE lane = $6)) \
                  AND target_id = $6 AND id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-                 ORDER BY id DESC LIMIT $3",
+                 AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_target), true);
@@ -414,7 +420,8 @@ impl AuditFilter {
         if self.actor.is_some() && !is_of_source {
             let by_actor = ours(format!(
                 "SELECT {columns} FROM audit WHERE actor = $4 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+                 AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
+                 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_actor), true);
@@ -422,17 +429,18 @@ impl AuditFilter {
         if !is_of_source && self.action.is_some_and(|action| !action.is_of_sources()) {
             let by_action = ours(format!(
                 "SELECT {columns} FROM audit WHERE action = $5 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($4 = '' OR actor = $4) AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+                 AND ($4 = '' OR actor = $4) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
+                 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_action), true);
         }
         let by_time = ours(format!(
             "SELECT {columns} FROM audit WHERE id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-             AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+             AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
             columns = AuditRecord::COLUMNS
         ));
-        (query(by_time), self.actor.is_none() && self.action.is_none())
+        (query(by_time), *self == Self::default())
     }
 }
 

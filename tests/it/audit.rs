@@ -36,6 +36,7 @@ on_both_databases! {
     the_head_is_logged_once_an_hour_by_one_replica
     an_act_of_a_claim_has_one_row_however_often_it_is_saved
     a_page_has_the_rows_of_its_filter
+    a_page_is_of_the_time_of_the_acts
     acts_and_refused_acts_have_rows
     approvals_have_rows
     tokens_of_the_configuration_are_compared_with_those_seen_last
@@ -416,6 +417,9 @@ async fn a_page_has_the_rows_of_its_filter(fixture: StoreFixture) {
     fixture.clock.advance(DAY);
     let claim = claimed(&fixture, "C-1").await;
     settle(store, &claim, vec![act_of(&claim, Action::PoderoUpdateUser)]).await;
+    let of_customer = AuditFilter { target: Some("C-1".to_owned()), ..AuditFilter::default() };
+    let unsealed = store.audit_page(&of_customer, None, 10).await.expect("the store is there").records;
+    assert_eq!(unsealed.len(), 2, "the row of the event, too: {unsealed:?}");
     seal(store).await;
     let found = async |filter: AuditFilter| {
         let mut all = Vec::new();
@@ -452,6 +456,36 @@ async fn a_page_has_the_rows_of_its_filter(fixture: StoreFixture) {
     let shown = serde_json::to_value(&newest).expect("it is JSON");
     assert_eq!((&shown["target"]["id"], &shown["target"]["kind"]), (&"C-1".into(), &"customer".into()));
     assert_eq!(shown["number"], newest.number.expect("it is sealed"));
+}
+
+/// Acts that were recorded after they were done: a page has those that an export has.
+async fn a_page_is_of_the_time_of_the_acts(fixture: StoreFixture) {
+    let (store, began) = (&fixture.store, fixture.clock.now());
+    for number in 0..8u32 {
+        // Done at minutes 0, 10, 20, and so on; recorded from 25 minutes later to as much before, by a clock that was set back.
+        let done_at = began.plus(number * 10 * MINUTE);
+        store.record(vec![act(done_at, usize::try_from(number).expect("few"))]).await.expect("the store is there");
+        fixture.clock.advance(3 * MINUTE);
+    }
+    fixture.clock.advance(25 * MINUTE);
+    store.record(vec![act(began.plus(5 * MINUTE), 8)]).await.expect("the store is there");
+    seal(store).await;
+    let chain = store.audit_chain(0).await.expect("the store is there");
+    let operator = Some("operator:anna".to_owned());
+    for (since, until, expected) in [(0, 10, 2), (5, 11, 2), (20, 71, 6), (70, 71, 1), (71, 90, 0)] {
+        let at = |minutes: u32| Some(began.plus(minutes * MINUTE));
+        let filter = AuditFilter { since: at(since), until: at(until), ..AuditFilter::default() };
+        let by_actor = AuditFilter { actor: operator.clone(), ..filter.clone() };
+        let by_action = AuditFilter { action: Some(Action::EventSkip), ..filter.clone() };
+        for filter in [filter, by_actor, by_action] {
+            let page = store.audit_page(&filter, None, 100).await.expect("the store is there");
+            let mut listed: Vec<_> = page.records.iter().filter(|row| row.action == "event.skip").map(|row| &row.id).collect();
+            listed.sort_unstable();
+            let mut exported: Vec<_> = chain.iter().filter(|row| row.action == "event.skip" && filter.covers(row)).map(|row| &row.id).collect();
+            exported.sort_unstable();
+            assert_eq!((listed.len(), &listed), (expected, &exported), "{filter:?}");
+        }
+    }
 }
 
 /// Action, outcome, reason, from and to of each row, in order.
