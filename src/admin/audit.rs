@@ -136,7 +136,7 @@ async fn write(mut export: AuditExport, format: ExportFormat, to: &mpsc::Sender<
             return;
         }
     }
-    let closing = format.closing(export.head());
+    let closing = format.closing(&export, env!("CARGO_PKG_VERSION"));
     if closing.is_empty() || is_taken(to, Some(closing.into())).await {
         is_taken(to, None).await;
     }

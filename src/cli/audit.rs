@@ -104,7 +104,7 @@ async fn export(store: &Desk, request: AuditExportArguments) -> anyhow::Result<(
             count += 1;
         }
     }
-    write(format.closing(export.head()))?;
+    write(format.closing(&export, env!("CARGO_PKG_VERSION")))?;
     out.flush().context("the export cannot be written")?;
     Ok((count, export.head(), store.audit_unsealed().await?))
 }

@@ -32,9 +32,11 @@ const TRIMMED_AT_ONCE: usize = 200;
 /// A row of the audit log that is ready to be written. Written twice, it is one row.
 #[derive(Debug, Clone)]
 pub(super) struct AuditRow {
-    id: Uuid,
+    pub(super) id: Uuid,
     salt: Uuid,
     pub(super) entry: AuditEntry,
+    /// `true`: the row has the digest of the target alone, as if its id had been erased.
+    is_nameless: bool,
 }
 
 impl AuditRow {
@@ -42,7 +44,23 @@ impl AuditRow {
     pub(super) fn new(entry: AuditEntry, clock: &Clock) -> Self {
         let mut salt = [0; 16];
         salt.copy_from_slice(&clock.fresh_secret()[..16]);
-        Self { id: clock.fresh_id(), salt: Uuid::from_bytes(salt), entry }
+        Self { id: clock.fresh_id(), salt: Uuid::from_bytes(salt), entry, is_nameless: false }
+    }
+
+    /// The same row without the id of the target and without the salt by which it could be tried out.
+    #[must_use]
+    pub(super) fn without_target_id(self) -> Self {
+        Self { is_nameless: true, ..self }
+    }
+
+    /// The digest of the target.
+    pub(super) fn target_digest(&self) -> String {
+        target_digest(self.salt, &self.entry.target.id)
+    }
+
+    /// The digest of the note.
+    pub(super) fn note_digest(&self) -> Option<String> {
+        self.entry.note.as_ref().map(|note| note_digest(self.salt, note))
     }
 
     /// The same act, refused for this reason.
@@ -73,11 +91,13 @@ pub(super) async fn record<'a>(
     entries: impl Iterator<Item = &'a AuditRow>,
 ) -> Result<(), DbFault> {
     let mut rows = RECORD.rows(entries.size_hint().0);
-    for AuditRow { id, salt, entry } in entries {
+    for row in entries {
+        let AuditRow { id, salt, entry, is_nameless } = row;
         let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = entry;
-        rows.with((*id, *at, actor.to_string(), action.name(), target.kind.name(), &target.id, *salt))
-            .with((target_digest(*salt, &target.id), outcome.name(), reason, *event, from, to, note))
-            .bind(note.as_ref().map(|note| note_digest(*salt, note)));
+        let (target_id, salt) = (!is_nameless).then_some((&target.id, *salt)).unzip();
+        rows.with((*id, *at, actor.to_string(), action.name(), target.kind.name(), target_id, salt))
+            .with((row.target_digest(), outcome.name(), reason, *event, from, to, note))
+            .bind(row.note_digest());
     }
     rows.execute(on).await?;
     Ok(())
@@ -97,7 +117,11 @@ impl Desk {
 
     /// Records acts that change nothing in the store, or that were carried out elsewhere.
     pub async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), Error> {
-        let rows = self.audit_rows(entries);
+        self.record_rows(self.audit_rows(entries)).await
+    }
+
+    /// Records these rows.
+    pub(super) async fn record_rows(&self, rows: Vec<AuditRow>) -> Result<(), Error> {
         if rows.is_empty() { Ok(()) } else { self.write(Record { rows }).await }
     }
 }

@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::audit::head_row;
+use super::audit::{AuditRow, head_row};
 use super::db::{DbFault, Query, ours, query, row};
 use super::error::Error;
 use super::handle::StoreView;
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, AuditOutcome, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, TargetKind};
 use crate::domain::chain::{Broken, ChainCheck, ChainHead, ChainedRow, SealedFields};
 
 /// Limit of the rows of one page.
@@ -82,6 +82,35 @@ impl AuditRecord {
         &self.target_digest
     }
 
+    /// SHA-256 of the salt and the note, which stays when the note is erased.
+    pub fn note_digest(&self) -> Option<&str> {
+        self.note_digest.as_deref()
+    }
+
+    /// A row that was just written, and is not sealed.
+    pub(super) fn of_row(row: &AuditRow) -> Self {
+        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = row.entry.clone();
+        Self {
+            id: row.id.to_string(),
+            at,
+            actor: actor.to_string(),
+            action: action.name().to_owned(),
+            target_kind: target.kind.name().to_owned(),
+            target_id: Some(target.id),
+            salt: None,
+            target_digest: row.target_digest(),
+            outcome: outcome.name().to_owned(),
+            reason,
+            event_id: event.map(|event| event.to_string()),
+            was: from,
+            became: to,
+            note,
+            note_digest: row.note_digest(),
+            number: None,
+            hash: None,
+        }
+    }
+
     /// The row without a person's own words.
     #[must_use]
     pub fn without_note(self) -> Self {
@@ -146,6 +175,8 @@ struct ShownRecord<'a> {
     /// A person's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
+    /// SHA-256 of the salt and the note, which the chain covers.
+    note_digest: Option<&'a str>,
     /// The number in the chain; null: not sealed yet.
     number: Option<u64>,
     /// The hash in the chain.
@@ -181,6 +212,7 @@ impl Serialize for AuditRecord {
             from: self.was.as_deref(),
             to: self.became.as_deref(),
             note: self.note.as_deref(),
+            note_digest: self.note_digest.as_deref(),
             number: self.number,
             hash: self.hash.as_deref(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use podero_bridge::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
-use podero_bridge::domain::chain::{Broken, ChainHead};
+use podero_bridge::domain::chain::{self, Broken, ChainHead, SealedFields};
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::identity::{Actor, Role};
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
@@ -462,7 +462,7 @@ async fn a_page_has_the_rows_of_its_filter(fixture: StoreFixture) {
 async fn a_page_is_of_the_time_of_the_acts(fixture: StoreFixture) {
     let (store, began) = (&fixture.store, fixture.clock.now());
     for number in 0..8u32 {
-        // Done at minutes 0, 10, 20, and so on; recorded from 25 minutes later to as much before, by a clock that was set back.
+        // Done at minutes 0, 10, 20, and so on; recorded at minutes 0, 3, 6, as by a clock that was set back.
         let done_at = began.plus(number * 10 * MINUTE);
         store.record(vec![act(done_at, usize::try_from(number).expect("few"))]).await.expect("the store is there");
         fixture.clock.advance(3 * MINUTE);
@@ -722,7 +722,17 @@ async fn an_export_is_read_by_machines() {
     let created = done(Action::PoderoCreateUser, target(TargetKind::Customer, "C-1"));
     let unknown = AuditEntry { outcome: AuditOutcome::Unknown, ..created.clone() };
     let skipped = done(Action::EventSkip, target(TargetKind::Event, "=SUM(A1)"));
-    fixture.store.record(vec![changed, created, unknown, skipped]).await.expect("the store is there");
+    let mut rotated = done(Action::OperatorChange, target(TargetKind::Operator, "berta"));
+    (rotated.from, rotated.to) = role("admin", "admin");
+    let refused = AuditEntry {
+        outcome: AuditOutcome::Refused,
+        reason: Some("unknown_operator".to_owned()),
+        ..done(Action::OperatorChange, target(TargetKind::Operator, "carla"))
+    };
+    let rotated_token = AuditEntry { target: target(TargetKind::Token, "grafana"), action: Action::TokenChange, ..rotated.clone() };
+    let noted = AuditEntry { note: Some("they rang".to_owned()), ..skipped.clone() };
+    let acts = vec![changed, created, unknown, skipped, rotated, refused, rotated_token, noted];
+    fixture.store.record(acts).await.expect("the store is there");
     seal(&fixture.store).await;
     let export = |format: &str| {
         let output = running::run(&["audit", "export", "--format", format], &vec![("STORE__URL", fixture.url.clone())]);
@@ -733,6 +743,10 @@ async fn an_export_is_read_by_machines() {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     };
     let ocsf = json(&export("ocsf"));
+    let (own, ocsf) = ocsf.split_last().expect("the event of the export itself");
+    let head: ChainHead = own["unmapped"]["head"].as_str().expect("text").parse().expect("a head");
+    assert_eq!((&own["metadata"]["event_code"], &own["unmapped"]["to"]), (&"AU001I".into(), &head.to_string().into()));
+    assert_eq!(broken(&fixture.store, Some(head)).await, None);
     let ocsf: Vec<_> = ocsf.iter().filter(|event| event["unmapped"]["action"] != "store.migrate").collect();
     let facts: Vec<_> = ocsf
         .iter()
@@ -749,16 +763,59 @@ async fn an_export_is_read_by_machines() {
         (3001, 1, 300_101, 1, "PU001I"),
         (3001, 1, 300_101, 0, "PU001E"),
         (3004, 3, 300_403, 1, "EV004I"),
+        (3001, 3, 300_103, 1, "OP002I"),
+        (3001, 3, 300_103, 2, "OP002E"),
+        (3001, 3, 300_103, 1, "TO002I"),
+        (3004, 3, 300_403, 1, "EV004I"),
     ];
     assert_eq!(
         facts,
         expected.map(|(class, activity, kind, status, code)| (class, activity, kind, status, code.to_owned()))
     );
     assert_eq!((&ocsf[0]["privileges"][0], &ocsf[1]["user"]["uid"]), (&"admin".into(), &"C-1".into()));
-    let jsonl = json(&export("jsonl"));
-    let head: ChainHead = jsonl.last().expect("a head")["head"].as_str().expect("text").parse().expect("a head");
-    assert_eq!(broken(&fixture.store, Some(head)).await, None);
-    assert!(export("csv").contains(",event,'=SUM(A1),"), "a cell is no formula");
+    let types: Vec<_> = ocsf.iter().map(|event| (event["user"]["type_id"].as_u64(), event["user"]["type"].as_str())).collect();
+    let (person, no_user) = ((Some(1), Some("User")), (None, None));
+    assert_eq!(types, [person, person, person, no_user, person, person, (Some(99), Some("token")), no_user]);
+    let csv = export("csv");
+    assert!(csv.contains(",event,'=SUM(A1),"), "a cell is no formula");
+    let last = csv.lines().last().expect("a head");
+    let head = last.split(',').find_map(|cell| cell.parse::<ChainHead>().ok());
+    assert_eq!(broken(&fixture.store, Some(head.expect("a head"))).await, None);
+    assert!(last.contains(",audit.export,AU001I,"), "{last}");
+}
+
+/// The lines of an export are enough to recompute the chain, with notes and without.
+#[tokio::test]
+async fn an_export_is_verified_without_the_store() {
+    let fixture = StoreFixture::on_sqlite().await;
+    record(&fixture, 0..3).await;
+    fixture.store.record(vec![AuditEntry { note: None, ..act(fixture.clock.now(), 3) }]).await.expect("the store is there");
+    seal(&fixture.store).await;
+    let output = running::run(&["audit", "export"], &vec![("STORE__URL", fixture.url.clone())]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let last = lines.pop().expect("a head");
+    let mut reached = ChainHead::EMPTY;
+    for line in &lines {
+        let text = |name: &str| line[name].as_str();
+        let needed = |name: &str| text(name).unwrap_or_else(|| panic!("{name}: {line}"));
+        reached = reached.seal(&SealedFields {
+            id: needed("id"),
+            at: Timestamp::parse(needed("at")).expect("a time"),
+            actor: needed("actor"),
+            action: needed("action"),
+            target_kind: line["target"]["kind"].as_str().expect("a kind"),
+            target_digest: line["target"]["digest"].as_str().expect("a digest"),
+            outcome: needed("outcome"),
+            reason: text("reason"),
+            event_id: text("event_id"),
+            was: text("from"),
+            became: text("to"),
+            note_digest: text("note_digest"),
+        });
+        assert_eq!(line["hash"], chain::hex(&reached.hash), "{line}");
+    }
+    assert_eq!((last["head"].as_str(), lines.len() >= 4), (Some(reached.to_string().as_str()), true));
 }
 
 #[test]
