@@ -97,12 +97,7 @@ impl Handles {
 
     pub(super) fn audit_upkeep(&self) -> AuditUpkeep {
         let Self { config, store, clock, .. } = self.clone();
-        AuditUpkeep {
-            store,
-            clock,
-            retention: config.audit.retention,
-            ask_at: Mutex::new(Timestamp::from_micros(0)),
-        }
+        AuditUpkeep { store, clock, retention: config.audit.retention, ask_at: Mutex::new(Timestamp::from_micros(0)) }
     }
 
     pub(super) fn applier(&self) -> Applier<Client> {

@@ -122,7 +122,11 @@ async fn verify(at: &StoreOptions, head: Option<ChainHead>) -> Result<(), CliErr
         if check.first.count > 0 {
             say(&format!("        the {} rows before them were removed by audit.retention", check.first.count));
             let or_none = |at: Option<Timestamp>| at.map_or("none".to_owned(), |at| at.to_string());
-            say(&format!("        its newest row: {}; the oldest row left: {}", or_none(check.trimmed_at), or_none(check.oldest)));
+            say(&format!(
+                "        its newest row: {}; the oldest row left: {}",
+                or_none(check.trimmed_at),
+                or_none(check.oldest)
+            ));
         }
         match head {
             None => say("        without --head, a chain that was cut off or made again as a whole does not show"),

@@ -290,7 +290,8 @@ impl StoreView {
     /// rows than there are more, and names the next all the same.
     pub async fn audit_page(&self, filter: &AuditFilter, after: Option<&str>, limit: i64) -> Result<AuditPage, Error> {
         let limit = limit.clamp(1, AUDIT_PAGE_MAX);
-        let until = filter.until.map(|until| first_id_at(until.plus(RECORDED_WITHIN))).unwrap_or_else(|| "g".to_owned());
+        let until =
+            filter.until.map(|until| first_id_at(until.plus(RECORDED_WITHIN))).unwrap_or_else(|| "g".to_owned());
         let before = after.map_or(until.clone(), |after| until.min(after.to_owned()));
         let (statement, is_indexed) = filter.statement();
         let bound = if is_indexed { None } else { self.looked_through(&before).await? };

@@ -82,7 +82,8 @@ impl InTheWay {
 impl Store {
     /// Removes all data of a customer from every table and leaves a tombstone. Refuses while an obstacle exists; with `force`
     /// only for a claim. `also` are messages that an operator looked at: emptied as well. After `Ok(Ok(_))` the data is gone from
-    /// the tables; see [`Store::scrub`]. The audit log tells that a customer was erased, and not which.
+    /// the tables; see [`Store::scrub`]. The audit log tells that a customer was erased, and not which; nor does it tell of whom an
+    /// erasure was refused if nothing is stored about them.
     pub async fn erase(
         &self,
         customer: &str,
@@ -212,7 +213,10 @@ impl Write for Erase {
 
 impl Erase {
     async fn refuse(&self, tx: &mut Transaction<'_>, found: InTheWay) -> Result<Result<Erased, InTheWay>, DbFault> {
-        audit::record(tx, [&self.act.refused(found.code())].into_iter()).await?;
+        let act = self.act.refused(found.code());
+        // An id that no other table has may be an address or a name that was typed, or that of a customer who was erased.
+        let act = if self.is_held(tx).await? { act } else { act.without_target_id() };
+        audit::record(tx, [&act].into_iter()).await?;
         Ok(Err(found))
     }
 
@@ -248,15 +252,20 @@ impl Erase {
 
     /// `true` if there is anything to erase, or was.
     async fn is_known(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        let tombstones = query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
+        let tombstones: i64 = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *tx).await?;
+        Ok(tombstones > 0 || self.is_held(tx).await?)
+    }
+
+    /// `true` if there is anything to erase.
+    async fn is_held(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         if !self.messages.emptied.is_empty() || !self.messages.cut.is_empty() {
             return Ok(true);
         }
         let rows = "SELECT (SELECT COUNT(*) FROM lanes WHERE lane = $1) + (SELECT COUNT(*) FROM events WHERE lane = $1) \
                     + (SELECT COUNT(*) FROM notices WHERE customer = $1) + (SELECT COUNT(*) FROM pumps WHERE customer = $1) \
                     + (SELECT COUNT(*) FROM watched WHERE customer = $1)";
-        let tombstones = query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
-        let tombstones: i64 = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *tx).await?;
-        Ok(self.count(tx, rows).await? + tombstones > 0)
+        Ok(self.count(tx, rows).await? > 0)
     }
 
     async fn count(&self, tx: &mut Transaction<'_>, sql: &'static str) -> Result<i64, DbFault> {

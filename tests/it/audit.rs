@@ -479,9 +479,14 @@ async fn a_page_is_of_the_time_of_the_acts(fixture: StoreFixture) {
         let by_action = AuditFilter { action: Some(Action::EventSkip), ..filter.clone() };
         for filter in [filter, by_actor, by_action] {
             let page = store.audit_page(&filter, None, 100).await.expect("the store is there");
-            let mut listed: Vec<_> = page.records.iter().filter(|row| row.action == "event.skip").map(|row| &row.id).collect();
+            let mut listed: Vec<_> =
+                page.records.iter().filter(|row| row.action == "event.skip").map(|row| &row.id).collect();
             listed.sort_unstable();
-            let mut exported: Vec<_> = chain.iter().filter(|row| row.action == "event.skip" && filter.covers(row)).map(|row| &row.id).collect();
+            let mut exported: Vec<_> = chain
+                .iter()
+                .filter(|row| row.action == "event.skip" && filter.covers(row))
+                .map(|row| &row.id)
+                .collect();
             exported.sort_unstable();
             assert_eq!((listed.len(), &listed), (expected, &exported), "{filter:?}");
         }
@@ -523,6 +528,13 @@ async fn acts_and_refused_acts_have_rows(fixture: StoreFixture) {
     fixture.settle_head(Fate::Superseded).await;
     store.erase("C-9", &[], false, &anna).await.expect("the store is there").expect_err("nobody knows them");
     store.erase("C-2", &[], false, &anna).await.expect("the store is there").expect("nothing is in the way");
+    for customer in ["C-2", "C-1"] {
+        store
+            .erase(customer, &[unknown], false, &anna)
+            .await
+            .expect("the store is there")
+            .expect_err("no such message");
+    }
     assert_eq!(
         told(store).await,
         [
@@ -537,11 +549,14 @@ async fn acts_and_refused_acts_have_rows(fixture: StoreFixture) {
             "retry.stop refused not_running - -",
             "customer.erase refused unknown_customer - -",
             "customer.erase done - - -",
+            "customer.erase refused no_message - -",
+            "customer.erase refused no_message - -",
         ]
     );
     let rows = rows(store).await;
+    let erasures = rows.iter().filter(|row| row.action == "customer.erase").map(|row| row.target_id.as_deref());
+    assert!(erasures.eq([None, None, None, Some("C-1")]), "of the unknown and the erased there is no id: {rows:?}");
     assert!(rows.iter().all(|row| row.actor == "operator:anna" || row.action == "retry.end"), "{rows:?}");
-    assert_eq!(rows.last().expect("the erasure").target_id, None);
     seal(store).await;
     assert_eq!(broken(store, None).await, None);
 }
@@ -602,6 +617,8 @@ async fn each_command_that_acts_leaves_its_row() {
     run(&["erase", "C-9", "--force"], 0);
     run(&["import", &file("events.ndjson")], 0);
     assert!(run(&["backup", &file("copy.db")], 0).contains("head of the audit log: "));
+    run(&["backup", &file("copy.db")], 1);
+    run(&["backup", &file("no-such-folder/copy.db")], 1);
     seal(&fixture.store).await;
     assert!(run(&["audit", "export", "--format", "csv"], 0).contains(",cli:"));
     let head = fixture.store.audit_head().await.expect("the store is there").to_string();
@@ -625,6 +642,8 @@ async fn each_command_that_acts_leaves_its_row() {
             "events.import done begun",
             "events.import done ended",
             "store.backup done ",
+            "store.backup failed exists",
+            "store.backup failed not_copied",
             "audit.export done ",
         ]
     );
@@ -729,7 +748,8 @@ async fn an_export_is_read_by_machines() {
         reason: Some("unknown_operator".to_owned()),
         ..done(Action::OperatorChange, target(TargetKind::Operator, "carla"))
     };
-    let rotated_token = AuditEntry { target: target(TargetKind::Token, "grafana"), action: Action::TokenChange, ..rotated.clone() };
+    let rotated_token =
+        AuditEntry { target: target(TargetKind::Token, "grafana"), action: Action::TokenChange, ..rotated.clone() };
     let noted = AuditEntry { note: Some("they rang".to_owned()), ..skipped.clone() };
     let acts = vec![changed, created, unknown, skipped, rotated, refused, rotated_token, noted];
     fixture.store.record(acts).await.expect("the store is there");
@@ -773,7 +793,8 @@ async fn an_export_is_read_by_machines() {
         expected.map(|(class, activity, kind, status, code)| (class, activity, kind, status, code.to_owned()))
     );
     assert_eq!((&ocsf[0]["privileges"][0], &ocsf[1]["user"]["uid"]), (&"admin".into(), &"C-1".into()));
-    let types: Vec<_> = ocsf.iter().map(|event| (event["user"]["type_id"].as_u64(), event["user"]["type"].as_str())).collect();
+    let types: Vec<_> =
+        ocsf.iter().map(|event| (event["user"]["type_id"].as_u64(), event["user"]["type"].as_str())).collect();
     let (person, no_user) = ((Some(1), Some("User")), (None, None));
     assert_eq!(types, [person, person, person, no_user, person, person, (Some(99), Some("token")), no_user]);
     let csv = export("csv");
@@ -789,11 +810,16 @@ async fn an_export_is_read_by_machines() {
 async fn an_export_is_verified_without_the_store() {
     let fixture = StoreFixture::on_sqlite().await;
     record(&fixture, 0..3).await;
-    fixture.store.record(vec![AuditEntry { note: None, ..act(fixture.clock.now(), 3) }]).await.expect("the store is there");
+    fixture
+        .store
+        .record(vec![AuditEntry { note: None, ..act(fixture.clock.now(), 3) }])
+        .await
+        .expect("the store is there");
     seal(&fixture.store).await;
     let output = running::run(&["audit", "export"], &vec![("STORE__URL", fixture.url.clone())]);
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mut lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let last = lines.pop().expect("a head");
     let mut reached = ChainHead::EMPTY;
     for line in &lines {
