@@ -24,8 +24,8 @@ const PASSWORD: &str = "a password of the tests";
 
 const HEAD: &str = "# Rights at the admin API
 
-For an operator who gives out tokens, and for an auditor: what each caller is answered at each route. Made by a test that tries
-every cell at a bridge that runs, with tokens and with operators' passwords: `UPDATE=1 cargo nextest run docs_has` writes this file.
+For an operator who gives out tokens, and for an auditor: what each caller is answered at each route. A test generates this
+table: it sends every caller to every route of a running bridge. `UPDATE=1 cargo nextest run docs_has` writes this file.
 
 - 401: the caller is not known; 403: its role is not enough. `yes` is every other answer.
 - The columns of the roles hold for tokens (`admin.token` has the role admin) and for operators alike.
