@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{DbFault, Executor, Query, RowStatement, RowsExecutor, ours, query, row};
+use super::db::{DbFault, Executor, Query, RowStatement, Rows, RowsExecutor, ours, query, row};
 use super::error::Error;
 use super::handle::{Desk, Store, StoreView};
 use super::transaction::{Transaction, Write};
@@ -90,6 +90,12 @@ pub(super) async fn record<'a>(
     on: impl RowsExecutor,
     entries: impl Iterator<Item = &'a AuditRow>,
 ) -> Result<(), DbFault> {
+    statement(entries).execute(on).await?;
+    Ok(())
+}
+
+/// The statement that writes rows of the audit log.
+pub(super) fn statement<'a>(entries: impl Iterator<Item = &'a AuditRow>) -> Rows<'a> {
     let mut rows = RECORD.rows(entries.size_hint().0);
     for row in entries {
         let AuditRow { id, salt, entry, is_nameless } = row;
@@ -99,8 +105,7 @@ pub(super) async fn record<'a>(
             .with((row.target_digest(), outcome.name(), reason, *event, from, to, note))
             .bind(row.note_digest());
     }
-    rows.execute(on).await?;
-    Ok(())
+    rows
 }
 
 impl Desk {

@@ -55,24 +55,18 @@ impl AuditUpkeep {
         if !ask_at.has_come(self.clock.now(), HEAD_EVERY) {
             return Ok(());
         }
-        let Some(duty) = self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await? else {
-            self.ask_after(HEAD_ASK_EVERY);
-            return Ok(());
-        };
-        match self.store.audit_head().await {
-            Ok(head) => tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it"),
-            Err(error) => {
-                self.store.give_duty_back(duty);
-                return Err(error);
+        // Before the duty is taken, which cannot fail from then on.
+        let head = self.store.audit_head().await?;
+        let ask_after = match self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await? {
+            Some(_) => {
+                tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it");
+                HEAD_EVERY
             }
-        }
-        self.ask_after(HEAD_EVERY);
+            None => HEAD_ASK_EVERY,
+        };
+        // By a later time than that of the duty, so that it is due by then.
+        *self.ask_at.lock().expect("no code panics while it holds this") = self.clock.now().plus(ask_after);
         Ok(())
-    }
-
-    fn ask_after(&self, time: Duration) {
-        // Later than the duty was taken, so that it is due by then.
-        *self.ask_at.lock().expect("no code panics while it holds this") = self.clock.now().plus(time);
     }
 
     /// Removes rows that are older than the retention. Without one, only ends a removal that was under way.
