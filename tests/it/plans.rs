@@ -41,6 +41,12 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT 1 FROM audit WHERE number IS NULL", "audit", "of an index of the rows of the last second alone"),
     ("SELECT id, at, actor, action, target_kind, target_digest", "audit", "the same"),
     ("SELECT COUNT(*) FROM audit WHERE number IS NULL", "audit", "the same"),
+    (
+        "SELECT id, at, actor, action, target_kind, target_id, salt, target_digest, outcome, reason, event_id, was, became, note, \
+         note_digest, number, hash FROM audit WHERE id IN",
+        "audit",
+        "the same, for an operator's page of one target",
+    ),
     ("SELECT id FROM audit WHERE number IS NULL", "audit", "the same, for an operator who erases a customer"),
     ("UPDATE audit SET note = NULL WHERE number IS NULL", "audit", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
