@@ -21,7 +21,7 @@ use crate::domain::chain::{ChainHead, SealedFields, hash_of_hex, hex, note_diges
 use crate::domain::identity::Actor;
 
 /// Limit of the rows that one transaction seals: a few milliseconds, for which all other writes wait.
-const SEALED_AT_ONCE: usize = 256;
+pub const SEALED_AT_ONCE: usize = 256;
 
 /// Rows of the log that are looked through at once, for those of a customer.
 const READ_AT_ONCE: u64 = 10_000;

@@ -58,6 +58,7 @@ mod waits;
 mod writer;
 
 pub use announcements::REPLACED;
+pub use audit::SEALED_AT_ONCE;
 pub use audit_export::{AuditExport, ExportFormat, OCSF_VERSION};
 pub use audit_reads::{AUDIT_PAGE_MAX, AuditCheck, AuditFilter, AuditPage, AuditRecord};
 pub use backup::{BackupError, back_up};

@@ -10,13 +10,17 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::pump::{Step, failed};
-use crate::store::{Error, Store};
+use crate::store::{Error, SEALED_AT_ONCE, Store};
 
 /// Interval of the log line with the head: with the log it is kept elsewhere, so that a rewrite of everything before shows.
 const HEAD_EVERY: Duration = Duration::from_hours(1);
 
 /// The duty of the log line, which one replica takes.
 const HEAD_DUTY: &str = "audit_head";
+
+/// Pause between two seals while rows come in and do not fill a transaction: a few rows at a time hold up an event for less long than
+/// all of a second's at once.
+const SEAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause between two transactions that remove old rows.
 const TRIM_PAUSE: Duration = Duration::from_millis(50);
@@ -39,15 +43,15 @@ pub struct AuditUpkeep {
 impl AuditUpkeep {
     /// Seals what is not sealed yet, and once an hour writes a log line with the head.
     pub async fn seal(&self) -> Step {
-        match self.store.seal_audit().await {
-            Ok(0) => {}
-            Ok(_) => return Step::Busy,
+        let sealed = match self.store.seal_audit().await {
+            Ok(SEALED_AT_ONCE..) => return Step::Busy,
+            Ok(sealed) => sealed,
             Err(error) => return failed!(error, "rows of the audit log could not be sealed"),
-        }
+        };
         if let Err(error) = self.tell_head().await {
             tracing::debug!(%error, "the head of the audit log could not be read");
         }
-        Step::Idle
+        if sealed > 0 { Step::IdleFor(SEAL_PAUSE) } else { Step::Idle }
     }
 
     async fn tell_head(&self) -> Result<(), Error> {
