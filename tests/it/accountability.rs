@@ -508,7 +508,9 @@ fn skip() -> AuditEntry {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_export_is_bounded_and_whole() {
     const ROWS: usize = 60_000;
-    let limits = Limits { keep_alive: Duration::from_secs(1), ..Limits::default() };
+    // Long enough for a loaded machine to read a request in.
+    const KEEP_ALIVE: Duration = Duration::from_secs(5);
+    let limits = Limits { keep_alive: KEEP_ALIVE, ..Limits::default() };
     let (world, environment, _folder) = start(Extra { limits, ..Extra::default() }).await;
     let store = desk(&environment).await;
     for _ in 0..ROWS / 1_000 {
@@ -536,7 +538,7 @@ async fn a_long_export_is_bounded_and_whole() {
     let (mut slow, mut other) = (open("format=jsonl"), open("format=ocsf"));
     assert_eq!((status(&mut slow), status(&mut other)), ("HTTP/1.1 200".to_owned(), "HTTP/1.1 200".to_owned()));
     assert_eq!(status(&mut open("format=csv")), "HTTP/1.1 503", "two are under way");
-    // A connection without a request is cut after its second, and so would be a stream that counted as one.
+    // A connection without a request is cut after this time, and so would be a stream that counted as one.
     let mut idle = TcpStream::connect(world.bridge.admin).expect("it listens");
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("it is sent");
     let mut rest = Vec::new();
