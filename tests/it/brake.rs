@@ -595,7 +595,7 @@ async fn of_a_wrong_export_fifty_leave_and_the_others_wait_for_a_person() {
     world.rests().await;
     assert_eq!(world.braked().await["groups"], json!([]));
     assert_eq!(world.metric("podero_bridge_churns_admitted").await, Some(50.0), "approved ones are not counted");
-    let by = "token:default";
+    let by = "token:none";
     assert_eq!(
         world.audited("event.approve").await,
         [format!("{by} event done - pending"), format!("{by} event refused not_parked pending")]
