@@ -298,6 +298,9 @@ pub(super) enum OperatorCommand {
     Remove {
         /// Name of the operator
         name: String,
+        /// Remove also the last one where there is no token: then everything under /v1 is open again
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         at: StoreOptions,
     },

@@ -13,13 +13,8 @@ use super::output::{say, say_error};
 use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use crate::store::{BackupError, back_up, is_sqlite};
-
-/// Reasons of rows about backups that were not made: there is something of this name, it was interrupted, or anything else.
-const EXISTS: &str = "exists";
-const STOPPED: &str = "stopped";
-const NOT_COPIED: &str = "not_copied";
 
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
 pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError> {
@@ -33,7 +28,7 @@ pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError
     let copied = tokio::select! {
         copied = back_up(url, to) => copied,
         () = signals.next() => {
-            tell(&at, failed(STOPPED)).await;
+            tell(&at, failed(AuditReason::Stopped)).await;
             return Err(anyhow!("there is no backup: it was interrupted").into());
         }
     };
@@ -42,8 +37,8 @@ pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError
         Err(error) => {
             let reason = match error {
                 BackupError::NotAFile | BackupError::NoName(_) => return Err(CliError::Usage(error.to_string())),
-                BackupError::Exists(_) => EXISTS,
-                BackupError::Failed(_) | BackupError::Store(_) => NOT_COPIED,
+                BackupError::Exists(_) => AuditReason::Exists,
+                BackupError::Failed(_) | BackupError::Store(_) => AuditReason::NotCopied,
             };
             tell(&at, failed(reason)).await;
             return Err(anyhow::Error::new(error).context("there is no backup").into());
@@ -62,8 +57,8 @@ fn done() -> AuditEntry {
     AuditEntry::done(Clock::system().now(), actor::of_process(), Action::StoreBackup, target)
 }
 
-fn failed(reason: &str) -> AuditEntry {
-    AuditEntry { outcome: AuditOutcome::Failed, reason: Some(reason.to_owned()), ..done() }
+fn failed(reason: AuditReason) -> AuditEntry {
+    AuditEntry { outcome: AuditOutcome::Failed, reason: Some(reason.into()), ..done() }
 }
 
 /// Records the act. A row that cannot be written changes nothing about the backup.

@@ -78,6 +78,61 @@ names! {
         /// The store, or a part of it.
         Store = "store",
     }
+
+    /// The reason of a row, where it is neither a status of Podero, a reason of parking nor a refusal of access.
+    pub enum AuditReason {
+        /// Podero did not answer a call.
+        NoAnswer = "no_answer",
+        /// Podero answered a call with a server error.
+        ServerError = "server_error",
+        /// A look-up showed the effect of a call.
+        FoundByLookup = "found_by_lookup",
+        /// A look-up showed that a call had no effect.
+        NotThere = "not_there",
+        /// The thing to be deleted was gone.
+        AlreadyGone = "already_gone",
+        UnknownEvent = "unknown_event",
+        NotParked = "not_parked",
+        /// An applier works on the event or the customer.
+        InProgress = "in_progress",
+        NotWhole = "not_whole",
+        NotApprovable = "not_approvable",
+        /// Another retry of many events runs.
+        Occupied = "occupied",
+        NotRunning = "not_running",
+        UnknownCustomer = "unknown_customer",
+        Active = "active",
+        NoMessage = "no_message",
+        Unsettled = "unsettled",
+        Unpublished = "unpublished",
+        OpenAlerts = "open_alerts",
+        /// The file of a backup exists.
+        Exists = "exists",
+        /// No backup was made.
+        NotCopied = "not_copied",
+        /// An import begins, or a call is about to be made.
+        Begun = "begun",
+        Ended = "ended",
+        Stopped = "stopped",
+        Error = "error",
+        UnknownHeatPump = "unknown_heat_pump",
+        NoReconnection = "no_reconnection",
+        LandingRequired = "landing_required",
+        /// Podero made no link.
+        NoLink = "no_link",
+        /// A token or an operator has another secret.
+        Rotated = "rotated",
+        OperatorExists = "operator_exists",
+        UnknownOperator = "unknown_operator",
+        /// Without this operator the admin API would be open.
+        LastOperator = "last_operator",
+    }
+}
+
+impl From<AuditReason> for String {
+    fn from(reason: AuditReason) -> Self {
+        reason.name().to_owned()
+    }
 }
 
 impl Action {

@@ -117,12 +117,9 @@ impl Inbox {
         Ok(items)
     }
 
-    /// Writes down events that their source may not send. Nothing waits for a store that is away: the refusal stands.
+    /// Writes down events that their source may not send.
     pub(super) async fn note_refused(&self, source: &str, kinds: &[EventKind]) {
-        let rows = if kinds.is_empty() { Vec::new() } else { self.types.refusals(source, kinds, self.clock.now()) };
-        if let Err(error) = self.store.record(rows).await {
-            tracing::warn!(%error, source, "the audit log has no row of events that their source may not send");
-        }
+        self.types.note_refused(&self.store, source, kinds, self.clock.now()).await;
     }
 
     pub(super) fn reader(&self) -> MessageReader<'_> {

@@ -16,7 +16,7 @@ use super::moments;
 use super::scrub;
 use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
-use crate::domain::audit::{Action, TargetKind};
+use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::customer::Customer;
 use crate::domain::event::{Event, EventState};
 use crate::domain::identity::Actor;
@@ -66,15 +66,15 @@ impl InTheWay {
     }
 
     /// The reason of a refusal in the audit log: the first that applies.
-    fn code(&self) -> &'static str {
+    fn code(&self) -> AuditReason {
         match self {
-            Self { is_claimed: true, .. } => "in_progress",
-            Self { is_unknown: true, .. } => "unknown_customer",
-            Self { is_active: true, .. } => "active",
-            Self { no_messages, .. } if !no_messages.is_empty() => "no_message",
-            Self { unsettled, .. } if !unsettled.is_empty() => "unsettled",
-            Self { unpublished, .. } if *unpublished > 0 => "unpublished",
-            Self { .. } => "open_alerts",
+            Self { is_claimed: true, .. } => AuditReason::InProgress,
+            Self { is_unknown: true, .. } => AuditReason::UnknownCustomer,
+            Self { is_active: true, .. } => AuditReason::Active,
+            Self { no_messages, .. } if !no_messages.is_empty() => AuditReason::NoMessage,
+            Self { unsettled, .. } if !unsettled.is_empty() => AuditReason::Unsettled,
+            Self { unpublished, .. } if *unpublished > 0 => AuditReason::Unpublished,
+            Self { .. } => AuditReason::OpenAlerts,
         }
     }
 }

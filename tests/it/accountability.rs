@@ -237,6 +237,7 @@ impl Files {
             ("operator change", vec!["anna", "--password-file", password]),
             ("operator change", vec!["bert", "--role", "admin"]),
             ("operator remove", vec!["anna"]),
+            ("operator remove", vec!["anna", "--force"]),
             ("operator remove", vec!["anna"]),
             ("erase", vec!["C-9"]),
             ("import", vec![events]),
@@ -306,6 +307,7 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
             "operator.change done - viewer admin",
             "operator.change done rotated admin admin",
             "operator.change refused unknown_operator - -",
+            "operator.remove refused last_operator - -",
             "operator.remove done - admin -",
             "operator.remove refused unknown_operator - -",
         ]

@@ -52,6 +52,7 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
     ("SELECT 1 FROM operators", "operators", "ended by its first row"),
     ("SELECT name, role, created_at", "operators", "an operator's page; a row for each operator"),
+    ("SELECT name, role FROM operators", "operators", "an operator is removed; a row for each operator"),
 ];
 
 /// Statements that make a table in memory or a sorter while they run, and why they may. Each costs some 80 KiB that are taken and
