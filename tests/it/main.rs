@@ -111,6 +111,8 @@ mod tidy;
 mod trees;
 // Bytes as senders pack and write them, at each entrance.
 mod text;
+// Answers to viewers, who see no personal data.
+mod viewers;
 // Alerts on the real bus.
 mod watch;
 // Events that wait, and why.
