@@ -368,7 +368,6 @@ async fn the_call_for_a_link_has_its_row_before_it_is_made() {
     watched.world.no_faults().await;
     for (rule, answer) in [
         (fault("status", &json!({"status": 400})), "refused http_400"),
-        (fault("drop_before", &json!({})), "unknown no_answer"),
         (fault("status", &json!({"status": 429, "retry_after": 1})), "failed no_link"),
     ] {
         watched.world.fault(&rule).await;
