@@ -29,7 +29,7 @@ pub const BYTES_MAX: usize = 1_024;
 
 /// The hash that the password of an unknown name is compared with, so that the time of an answer tells nothing. No password is
 /// known for it.
-const NOBODY: &str =
+const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm8tb25lLWhhcy10aGlzLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The reason for which a password is not accepted. Shows nothing of it.
@@ -57,7 +57,7 @@ pub fn hash(password: &str, salt: [u8; SALT_BYTES]) -> Result<String, argon2::pa
 /// long a time.
 pub fn is_right(password: &str, hash: Option<&str>) -> bool {
     let is_known = hash.is_some();
-    let hash = hash.unwrap_or(NOBODY);
+    let hash = hash.unwrap_or(DUMMY_HASH);
     password.len() <= BYTES_MAX && Argon2::default().verify_password(password.as_bytes(), hash).is_ok() && is_known
 }
 
@@ -88,13 +88,13 @@ mod tests {
 
     #[test]
     fn an_unknown_name_costs_the_same_parameters() {
-        let nobody = PasswordHash::new(NOBODY).expect("a hash");
+        let dummy = PasswordHash::new(DUMMY_HASH).expect("a hash");
         let made = hash("correct horse battery", [7; SALT_BYTES]).expect("it is hashed");
         let made = PasswordHash::new(&made).expect("a hash");
         let of = |hash: &PasswordHash| (hash.algorithm, hash.version, hash.params.clone());
-        assert_eq!(of(&nobody), of(&made));
+        assert_eq!(of(&dummy), of(&made));
         let len = |hash: &PasswordHash| (hash.salt.map(|salt| salt.len()), hash.hash.map(|hash| hash.len()));
-        assert_eq!(len(&nobody), len(&made));
+        assert_eq!(len(&dummy), len(&made));
     }
 
     #[test]

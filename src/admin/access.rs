@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use tokio::sync::Semaphore;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, TooMany};
 use super::error::ApiError;
 use super::refused::{AccessRefusal, RefusedAccess};
 use crate::clock::Clock;
@@ -87,18 +87,18 @@ impl Credentials {
 
 /// The reason why a caller is not known.
 #[derive(Debug)]
-pub(super) enum Stranger {
+pub(super) enum AuthError {
     /// No credentials, or wrong ones; `operator` is the one whose name was given, where there is one.
     Unknown { why: AccessRefusal, operator: Option<String> },
     /// Too many wrong passwords; more are looked at after this time.
     Waits(Duration),
-    /// Too many passwords wait to be checked.
+    /// Too many passwords wait to be checked, or are being checked for this name or address.
     Crowded,
     /// The store does not answer.
     NotAnswered(store::Error),
 }
 
-impl From<store::Error> for Stranger {
+impl From<store::Error> for AuthError {
     fn from(error: store::Error) -> Self {
         Self::NotAnswered(error)
     }
@@ -111,7 +111,7 @@ pub struct Access {
     /// Writes down those who are refused.
     pub(super) refused: RefusedAccess,
     /// Permits to wait for a check.
-    places: Semaphore,
+    permits: Semaphore,
     /// The permit to check.
     check: Arc<Semaphore>,
 }
@@ -119,8 +119,8 @@ pub struct Access {
 impl Access {
     /// Knows these tokens, and the operators of the store.
     pub fn new(tokens: Vec<AdminToken>, clock: Clock) -> Self {
-        let (places, check) = (Semaphore::new(CHECKS_WAITING_MAX), Arc::new(Semaphore::new(1)));
-        Self { tokens, attempts: Attempts::new(clock.clone()), refused: RefusedAccess::new(clock), places, check }
+        let (permits, check) = (Semaphore::new(CHECKS_WAITING_MAX), Arc::new(Semaphore::new(1)));
+        Self { tokens, attempts: Attempts::new(clock.clone()), refused: RefusedAccess::new(clock), permits, check }
     }
 
     /// `true` if a token is configured.
@@ -139,14 +139,14 @@ impl Access {
         store: &StoreView,
         credentials: Credentials,
         peer: Peer,
-    ) -> Result<Caller, Stranger> {
+    ) -> Result<Caller, AuthError> {
         if self.is_open(store).await? {
             return Ok(Caller { actor: Actor::Token(NO_TOKEN.to_owned()), role: Role::Admin });
         }
         match credentials {
-            Credentials::None => Err(Stranger::Unknown { why: AccessRefusal::NoCredentials, operator: None }),
+            Credentials::None => Err(AuthError::Unknown { why: AccessRefusal::NoCredentials, operator: None }),
             Credentials::Token(given) => {
-                self.holder(&given).ok_or(Stranger::Unknown { why: AccessRefusal::WrongToken, operator: None })
+                self.holder(&given).ok_or(AuthError::Unknown { why: AccessRefusal::WrongToken, operator: None })
             }
             Credentials::Password { name, password } => self.operator(store, name, password, peer).await,
         }
@@ -177,32 +177,31 @@ impl Access {
         name: String,
         password: String,
         peer: Peer,
-    ) -> Result<Caller, Stranger> {
+    ) -> Result<Caller, AuthError> {
         let possible = Some(name.as_str()).filter(|name| is_operator_name(name));
-        let attempt = self.attempts.begin(peer, possible).map_err(|wait| {
-            tracing::warn!("too many wrong passwords at the admin API by one address or for one name; more must wait");
-            Stranger::Waits(wait)
+        let attempt = self.attempts.begin(peer, possible).map_err(|too_many| match too_many {
+            TooMany::Failures(wait) => {
+                tracing::warn!(
+                    "too many wrong passwords at the admin API by one address or for one name; more must wait"
+                );
+                AuthError::Waits(wait)
+            }
+            TooMany::UnderWay => AuthError::Crowded,
         })?;
-        match self.check(store, possible, password).await {
-            Ok(Checked { role: Some(role), is_right: true }) => {
-                self.attempts.take_back(attempt);
-                Ok(Caller { actor: Actor::Operator(name), role })
-            }
-            Ok(Checked { role, is_right: _ }) => {
+        match self.check(store, possible, password).await? {
+            Checked { role: Some(role), is_right: true } => Ok(Caller { actor: Actor::Operator(name), role }),
+            Checked { role, is_right: _ } => {
+                attempt.fail();
                 let operator = role.map(|_| name);
-                Err(Stranger::Unknown { why: AccessRefusal::WrongPassword, operator })
-            }
-            Err(other) => {
-                self.attempts.take_back(attempt);
-                Err(other)
+                Err(AuthError::Unknown { why: AccessRefusal::WrongPassword, operator })
             }
         }
     }
 
     /// Checks a password. An unknown name takes as long.
-    async fn check(&self, store: &StoreView, name: Option<&str>, password: String) -> Result<Checked, Stranger> {
-        let _place = self.places.try_acquire().map_err(|_| Stranger::Crowded)?;
-        let turn = self.check.clone().acquire_owned().await.map_err(|_| Stranger::Crowded)?;
+    async fn check(&self, store: &StoreView, name: Option<&str>, password: String) -> Result<Checked, AuthError> {
+        let _permit = self.permits.try_acquire().map_err(|_| AuthError::Crowded)?;
+        let turn = self.check.clone().acquire_owned().await.map_err(|_| AuthError::Crowded)?;
         let known = store.operator(name.unwrap_or_default()).await?;
         let (role, hash) = known.map(|operator| (operator.role, operator.password_hash)).unzip();
         let checking = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,8 @@
 //! Limits of wrong passwords: for each address and for each name, within a time.
 //!
-//! An attempt counts from its beginning, and is taken back if its password was right: attempts at the same time are no way
-//! around the limit. The memory of it is bounded; beyond the bound the oldest is forgotten.
+//! Attempts under way take part of what is left of the limit, so that attempts at the same time are no way around it; one for
+//! which nothing is left comes again in a moment. Only a wrong password is remembered. The memory of it is bounded; beyond the
+//! bound the oldest is forgotten.
 //!
 //! Before: [`super::access`]. After: [`crate::clock`].
 
@@ -37,53 +38,105 @@ enum Key {
 
 #[derive(Debug, Clone, Copy)]
 struct Tally {
-    count: u32,
+    /// Wrong passwords since.
+    failures: u32,
     since: Timestamp,
+    /// Attempts whose passwords are being checked.
+    under_way: u32,
 }
 
-/// An attempt under way, counted as a failure.
+/// The reason why a password is not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMany {
+    /// Wrong passwords; the window ends after this time.
+    Failures(Duration),
+    /// Attempts under way, which may all be right.
+    UnderWay,
+}
+
+/// An attempt under way. One that is dropped without a result was not answered, and counts no more.
 #[must_use]
-pub(super) struct Attempt(Vec<Key>);
+pub(super) struct Attempt<'a> {
+    attempts: &'a Attempts,
+    keys: Vec<Key>,
+}
 
 impl Attempts {
     pub(super) fn new(clock: Clock) -> Self {
         Self { clock, tallies: Mutex::default() }
     }
 
-    /// Begins an attempt of a peer for a name, or says how long they must wait. `None` for a name that nobody can have.
-    pub(super) fn begin(&self, peer: Peer, name: Option<&str>) -> Result<Attempt, Duration> {
+    /// Begins an attempt of a peer for a name, or says why they must wait. `None` for a name that nobody can have.
+    pub(super) fn begin(&self, peer: Peer, name: Option<&str>) -> Result<Attempt<'_>, TooMany> {
         let keys: Vec<Key> = [Key::Peer(peer)].into_iter().chain(name.map(|name| Key::Name(name.to_owned()))).collect();
         let now = self.clock.now();
         let mut tallies = self.lock();
-        // Of a clock that was ahead nothing is kept.
-        tallies.retain(|_, tally| tally.since <= now && now.since(tally.since) < FAILURES_WINDOW);
-        let waits = keys.iter().filter_map(|key| tallies.get(key)).filter(|tally| tally.count >= FAILURES_MAX);
+        tallies.retain(|_, tally| {
+            // Of a clock that was ahead nothing is kept.
+            if tally.since > now || now.since(tally.since) >= FAILURES_WINDOW {
+                tally.failures = 0;
+            }
+            tally.failures + tally.under_way > 0
+        });
+        let known = || keys.iter().filter_map(|key| tallies.get(key));
+        let waits = known().filter(|tally| tally.failures >= FAILURES_MAX);
         if let Some(wait) = waits.map(|tally| FAILURES_WINDOW.saturating_sub(now.since(tally.since))).max() {
-            return Err(wait);
+            return Err(TooMany::Failures(wait));
+        }
+        if known().any(|tally| tally.failures + tally.under_way >= FAILURES_MAX) {
+            return Err(TooMany::UnderWay);
         }
         for key in &keys {
-            tallies.entry(key.clone()).or_insert(Tally { count: 0, since: now }).count += 1;
+            tallies.entry(key.clone()).or_insert(Tally { failures: 0, since: now, under_way: 0 }).under_way += 1;
         }
-        while tallies.len() > TRACKED_MAX {
-            let oldest = tallies.iter().min_by_key(|(_, tally)| tally.since).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else { break };
-            tallies.remove(&oldest);
-        }
-        Ok(Attempt(keys))
-    }
-
-    /// Takes back an attempt that did not fail.
-    pub(super) fn take_back(&self, attempt: Attempt) {
-        let mut tallies = self.lock();
-        for key in attempt.0 {
-            if let Some(tally) = tallies.get_mut(&key) {
-                tally.count = tally.count.saturating_sub(1);
-            }
-        }
+        Ok(Attempt { attempts: self, keys })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Tally>> {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempt<'_> {
+    /// Counts the attempt as a failure.
+    pub(super) fn fail(self) {
+        let now = self.attempts.clock.now();
+        let mut tallies = self.attempts.lock();
+        for key in &self.keys {
+            let tally = tallies.entry(key.clone()).or_insert(Tally { failures: 0, since: now, under_way: 0 });
+            if tally.failures == 0 {
+                tally.since = now;
+            }
+            tally.failures += 1;
+        }
+        forget_oldest(&mut tallies);
+    }
+}
+
+/// Forgets the oldest failures beyond the limit. Attempts under way are bounded by the connections.
+fn forget_oldest(tallies: &mut BTreeMap<Key, Tally>) {
+    while tallies.values().filter(|tally| tally.failures > 0).count() > TRACKED_MAX {
+        let of_failures = tallies.iter_mut().filter(|(_, tally)| tally.failures > 0);
+        let Some((key, oldest)) = of_failures.min_by_key(|(_, tally)| tally.since) else { return };
+        oldest.failures = 0;
+        if oldest.under_way == 0 {
+            let key = key.clone();
+            tallies.remove(&key);
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut tallies = self.attempts.lock();
+        for key in &self.keys {
+            if let Some(tally) = tallies.get_mut(key) {
+                tally.under_way = tally.under_way.saturating_sub(1);
+                if tally.failures + tally.under_way == 0 {
+                    tallies.remove(key);
+                }
+            }
+        }
     }
 }
 
@@ -101,8 +154,9 @@ mod tests {
         Attempts::new(Clock::manual(Timestamp::from_micros(0).plus(Duration::from_hours(1)), 1))
     }
 
+    /// Makes an attempt that fails; `false` if it was not looked at.
     fn fails(attempts: &Attempts, number: u32, name: Option<&str>) -> bool {
-        attempts.begin(peer(number), name).is_ok()
+        attempts.begin(peer(number), name).map(Attempt::fail).is_ok()
     }
 
     #[test]
@@ -113,7 +167,7 @@ mod tests {
         }
         attempts.clock.advance(Duration::from_mins(1));
         let wait = attempts.begin(peer(1), None).err();
-        assert_eq!(wait, Some(Duration::from_mins(4)), "the address");
+        assert_eq!(wait, Some(TooMany::Failures(Duration::from_mins(4))), "the address");
         assert!(!fails(&attempts, 2, Some("anna")), "the name, from elsewhere");
         assert!(fails(&attempts, 2, Some("bert")));
         attempts.clock.advance(Duration::from_mins(4));
@@ -121,15 +175,24 @@ mod tests {
     }
 
     #[test]
-    fn attempts_count_from_their_beginning_and_right_ones_not_at_all() {
+    fn attempts_under_way_are_bounded_and_only_wrong_ones_are_remembered() {
         let attempts = attempts();
-        for _ in 0..3 * FAILURES_MAX {
-            let attempt = attempts.begin(peer(1), Some("anna")).expect("within the limit");
-            attempts.take_back(attempt);
+        let mut under_way: Vec<_> =
+            (0..FAILURES_MAX).map(|_| attempts.begin(peer(1), Some("anna")).expect("within the limit")).collect();
+        assert_eq!(attempts.begin(peer(1), Some("anna")).err(), Some(TooMany::UnderWay));
+        assert_eq!(attempts.begin(peer(2), Some("anna")).err(), Some(TooMany::UnderWay), "the name, from elsewhere");
+        under_way.pop().expect("some").fail();
+        assert_eq!(attempts.begin(peer(1), None).err(), Some(TooMany::UnderWay), "one failed, the rest may");
+        drop(under_way.pop());
+        drop(attempts.begin(peer(1), Some("anna")).expect("one was right"));
+        drop(under_way);
+        for _ in 1..FAILURES_MAX {
+            assert!(fails(&attempts, 1, Some("anna")), "the right ones count no more");
         }
-        let under_way: Vec<_> = (0..FAILURES_MAX).map(|_| attempts.begin(peer(1), Some("anna"))).collect();
-        assert!(under_way.iter().all(Result::is_ok));
-        assert!(!fails(&attempts, 1, Some("anna")), "their ends are not awaited");
+        assert!(matches!(attempts.begin(peer(1), Some("anna")).err(), Some(TooMany::Failures(_))));
+        attempts.clock.advance(FAILURES_WINDOW);
+        drop(attempts.begin(peer(1), Some("anna")).expect("the window is over"));
+        assert!(attempts.lock().is_empty(), "nothing is remembered of it");
     }
 
     #[test]

@@ -37,13 +37,14 @@ pub struct AuditQuery {
     /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`.
     actor: Option<String>,
     /// Only of this action.
-    #[schemars(extend("enum" = Action::names().to_vec()))]
+    #[schemars(extend("enum" = Action::names()))]
     action: Option<String>,
-    /// Only about the thing of this id.
+    /// Only about the thing of this id. Of sealed rows whose actor is `source:NAME`, a page of `/v1/audit` has those about a
+    /// customer, for as long as the event is kept (`store.retention`); an export has all, and so has `actor=source:NAME`.
     target: Option<String>,
-    /// Only from this time on: a date, or a time of RFC 3339.
+    /// Only acts from this time on: a date, or a time of RFC 3339.
     since: Option<String>,
-    /// Only before this time.
+    /// Only acts before this time.
     until: Option<String>,
 }
 
@@ -116,13 +117,13 @@ pub(super) async fn export(
 }
 
 /// A part of an export; `None`: it is whole.
-type Part = Option<web::Bytes>;
+type ExportPart = Option<web::Bytes>;
 
 /// Writes an export part by part, until it is whole or its reader takes no more.
-async fn write(mut export: AuditExport, format: ExportFormat, to: &mpsc::Sender<Part>) {
+async fn write(mut export: AuditExport, format: ExportFormat, to: &mpsc::Sender<ExportPart>) {
     let mut text = format.opening();
     loop {
-        if !text.is_empty() && !is_taken(to, Some(std::mem::take(&mut text).into())).await {
+        if !text.is_empty() && !send_part(to, Some(std::mem::take(&mut text).into())).await {
             return;
         }
         match export.next().await {
@@ -135,13 +136,13 @@ async fn write(mut export: AuditExport, format: ExportFormat, to: &mpsc::Sender<
             return;
         }
     }
-    let closing = format.closing(export.head());
-    if closing.is_empty() || is_taken(to, Some(closing.into())).await {
-        is_taken(to, None).await;
+    let closing = format.closing(&export, env!("CARGO_PKG_VERSION"));
+    if closing.is_empty() || send_part(to, Some(closing.into())).await {
+        send_part(to, None).await;
     }
 }
 
-async fn is_taken(to: &mpsc::Sender<Part>, part: Part) -> bool {
+async fn send_part(to: &mpsc::Sender<ExportPart>, part: ExportPart) -> bool {
     let is_taken = tokio::time::timeout(CHUNK_TIME_MAX, to.send(part)).await.is_ok_and(|sent| sent.is_ok());
     if !is_taken {
         tracing::info!("an export of the audit log ends early: its client takes no more");
@@ -150,7 +151,7 @@ async fn is_taken(to: &mpsc::Sender<Part>, part: Part) -> bool {
 }
 
 /// The body of an export. It ends with an error, which ends the connection, unless the export is whole.
-fn body(from: mpsc::Receiver<Part>) -> impl Stream<Item = io::Result<web::Bytes>> {
+fn body(from: mpsc::Receiver<ExportPart>) -> impl Stream<Item = io::Result<web::Bytes>> {
     stream::unfold(Some(from), |from| async move {
         let mut from = from?;
         match from.recv().await {

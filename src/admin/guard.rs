@@ -13,7 +13,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError, web};
 
-use super::access::{Caller, Credentials, Stranger};
+use super::access::{AuthError, Caller, Credentials};
 use super::error::ApiError;
 use super::refused::AccessRefusal;
 use super::state::Admin;
@@ -68,21 +68,21 @@ impl Refusal {
     }
 }
 
-impl From<Stranger> for Refusal {
-    fn from(stranger: Stranger) -> Self {
-        match stranger {
-            Stranger::Unknown { why, operator } => Self { operator, ..Self::of(why, unknown()) },
-            Stranger::Waits(wait) => {
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unknown { why, operator } => Self { operator, ..Self::of(why, unknown()) },
+            AuthError::Waits(wait) => {
                 let detail = "too many wrong passwords by this address or for this name; wait, and try again";
                 let mut answer = ApiError::new(ProblemKind::TooManyAttempts, detail).error_response();
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
                 Self::of(AccessRefusal::TooManyAttempts, answer)
             }
-            Stranger::Crowded => {
+            AuthError::Crowded => {
                 let detail = "too many passwords wait to be checked; try again";
                 Self::other(&ApiError::new(ProblemKind::Unavailable, detail))
             }
-            Stranger::NotAnswered(error) => Self::other(&ApiError::from(error)),
+            AuthError::NotAnswered(error) => Self::other(&ApiError::from(error)),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::config::Language;
 use crate::domain::Timestamp;
 use crate::domain::acts::outcome_of;
 use crate::domain::alert::Knowledge;
-use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use crate::domain::call::{Cue, OnboardingPolicy, Reconnection, RefusalKind, Reply, ResolveCue};
 use crate::domain::identity::Actor;
 use crate::problem::ProblemKind;
@@ -144,8 +144,8 @@ pub(super) async fn reconnect_link(
     let wanted = LinkRequest::read(&whole(body)?).map_err(ApiError::malformed)?;
     let Some(pump) = admin.store.heat_pump(&id).await? else {
         if let Ok(heat_pump) = Uuid::parse_str(&id) {
-            let book = LinkBook { admin: &admin, by: caller.actor, heat_pump };
-            book.link(AuditOutcome::Refused, Some("unknown_heat_pump")).await?;
+            let audit = LinkAudit { admin: &admin, by: caller.actor, heat_pump };
+            audit.link(AuditOutcome::Refused, Some(AuditReason::UnknownHeatPump)).await?;
         }
         return Err(ApiError::not_found("no heat pump that is watched has this id"));
     };
@@ -156,67 +156,71 @@ pub(super) async fn reconnect_link(
     let asked_at = admin.clock.now();
     let until = asked_at.plus(LINK_TIME_MAX);
     let found = admin.links.client.find_reconnection(user, heat_pump, until).await;
-    let book = LinkBook { admin: &admin, by: caller.actor.clone(), heat_pump };
+    let audit = LinkAudit { admin: &admin, by: caller.actor.clone(), heat_pump };
     let Reply::Done(way) = found else {
-        book.link(AuditOutcome::Failed, Some(NO_LINK)).await?;
+        audit.link(AuditOutcome::Failed, Some(AuditReason::NoLink)).await?;
         return not_made(&found);
     };
     match way {
         None => {
-            book.link(AuditOutcome::Refused, Some("no_reconnection")).await?;
+            audit.link(AuditOutcome::Refused, Some(AuditReason::NoReconnection)).await?;
             not_needed()
         }
         Some(Reconnection::Page(url)) => {
-            book.link(AuditOutcome::Done, None).await?;
+            audit.link(AuditOutcome::Done, None).await?;
             made(pump, url, None)
         }
         Some(Reconnection::Cue(cue)) => {
             let Some(resolve) = wanted.resolve(cue, admin.links.landing.as_ref()) else {
-                book.link(AuditOutcome::Refused, Some("landing_required")).await?;
+                audit.link(AuditOutcome::Refused, Some(AuditReason::LandingRequired)).await?;
                 let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
                               or configure them in [onboarding]";
                 return Err(ApiError::new(ProblemKind::LandingRequired, detail));
             };
+            audit.begin().await?;
             let until = admin.clock.now().plus(LINK_TIME_MAX);
             let begun = admin.links.client.resolve_cue(&resolve, until).await;
-            book.resolved(&begun).await?;
+            audit.resolved(&begun).await?;
             let Reply::Done(url) = begun else { return not_made(&begun) };
             made(pump, url, Some(asked_at.plus(CUE_LIFE)))
         }
     }
 }
 
-/// Reason of a row about a link for which Podero gave no answer, or none that helps.
-const NO_LINK: &str = "no_link";
-
-/// Writes down what became of a request for a link, before it is answered: a link that no row tells of is not handed out.
-struct LinkBook<'a> {
+/// Writes down what became of a request for a link, before it is answered: a link that no row tells of is not handed out. The call
+/// that begins an action has a row before it is made, so that a process that dies meanwhile leaves no change without one.
+struct LinkAudit<'a> {
     admin: &'a Admin,
     by: Actor,
     heat_pump: Uuid,
 }
 
-impl LinkBook<'_> {
+impl LinkAudit<'_> {
     fn row(&self, action: Action, outcome: AuditOutcome, reason: Option<String>) -> AuditEntry {
         let target = AuditTarget::new(TargetKind::HeatPump, self.heat_pump.to_string());
         let entry = AuditEntry::done(self.admin.clock.now(), self.by.clone(), action, target);
         AuditEntry { outcome, reason, ..entry }
     }
 
-    async fn link(&self, outcome: AuditOutcome, reason: Option<&str>) -> Result<(), ApiError> {
-        let row = self.row(Action::LinkCreate, outcome, reason.map(str::to_owned));
+    async fn link(&self, outcome: AuditOutcome, reason: Option<AuditReason>) -> Result<(), ApiError> {
+        let row = self.row(Action::LinkCreate, outcome, reason.map(String::from));
         Ok(self.admin.store.record(vec![row]).await?)
     }
 
-    /// The call that began the action, where it may have changed something, and the link.
+    /// The call that is about to begin the action. Without this row it is not made.
+    async fn begin(&self) -> Result<(), ApiError> {
+        let row = self.row(Action::PoderoResolveCue, AuditOutcome::Unknown, Some(AuditReason::Begun.into()));
+        Ok(self.admin.store.record(vec![row]).await?)
+    }
+
+    /// The end of the call, and the link.
     async fn resolved(&self, begun: &Reply<String>) -> Result<(), ApiError> {
-        let call = outcome_of(begun);
-        let link = match &call {
-            Some((AuditOutcome::Done, _)) => self.row(Action::LinkCreate, AuditOutcome::Done, None),
-            Some(_) | None => self.row(Action::LinkCreate, AuditOutcome::Failed, Some(NO_LINK.to_owned())),
-        };
-        let call = call.map(|(outcome, reason)| self.row(Action::PoderoResolveCue, outcome, reason));
-        Ok(self.admin.store.record(call.into_iter().chain([link]).collect()).await?)
+        let no_link = || (AuditOutcome::Failed, Some(AuditReason::NoLink.into()));
+        let (outcome, reason) = outcome_of(begun).unwrap_or_else(no_link);
+        let link = if outcome == AuditOutcome::Done { (outcome, None) } else { no_link() };
+        let link = self.row(Action::LinkCreate, link.0, link.1);
+        let call = self.row(Action::PoderoResolveCue, outcome, reason);
+        Ok(self.admin.store.record(vec![call, link]).await?)
     }
 }
 

@@ -5,17 +5,11 @@
 //!
 //! Before: [`super::guard`] refuses. After: [`crate::store`] writes the rows.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use crate::clock::Clock;
-use crate::domain::audit::{Action, AuditEntry, AuditTarget, RefusalLimit, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
 use crate::domain::identity::{Actor, Role};
 use crate::domain::names::names;
-use crate::store::Desk;
-
-/// Timeout of a row about a refusal. A stranger's answer must not wait for a store that is away.
-const ROW_TIME_MAX: Duration = Duration::from_secs(2);
+use crate::store::{Desk, RefusalRows};
 
 names! {
     /// The reason for which access was refused.
@@ -39,43 +33,29 @@ names! {
 pub(super) struct RefusedAccess {
     clock: Clock,
     /// Apart, so that strangers do not keep the rows about known callers out.
-    strangers: Mutex<RefusalLimit>,
-    known: Mutex<RefusalLimit>,
+    strangers: RefusalRows,
+    known: RefusalRows,
 }
 
 impl RefusedAccess {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, strangers: Mutex::default(), known: Mutex::default() }
+        Self { clock, strangers: RefusalRows::default(), known: RefusalRows::default() }
     }
 
     /// Writes down that a stranger was refused. `operator` is the one whose name was given, where there is one.
     pub(super) async fn stranger(&self, store: &Desk, why: AccessRefusal, operator: Option<String>, route: String) {
         // The bridge acts: it refuses a caller whom it does not know.
         let actor = operator.map_or(Actor::Bridge, Actor::Operator);
-        self.note(store, &self.strangers, self.row(actor, route), why).await;
+        self.strangers.note(store, [self.row(actor, route)], why.name()).await;
     }
 
     /// Writes down that a known caller was refused, since this role is needed.
     pub(super) async fn role(&self, store: &Desk, actor: Actor, needed: Role, route: String) {
         let row = AuditEntry { to: Some(needed.name().to_owned()), ..self.row(actor, route) };
-        self.note(store, &self.known, row, AccessRefusal::RoleRequired).await;
+        self.known.note(store, [row], AccessRefusal::RoleRequired.name()).await;
     }
 
     fn row(&self, actor: Actor, route: String) -> AuditEntry {
         AuditEntry::done(self.clock.now(), actor, Action::AccessUse, AuditTarget::new(TargetKind::Route, route))
     }
-
-    async fn note(&self, store: &Desk, limit: &Mutex<RefusalLimit>, row: AuditEntry, why: AccessRefusal) {
-        let admitted = lock(limit).admit(row.at);
-        let Some(left_out) = admitted else { return };
-        let written = tokio::time::timeout(ROW_TIME_MAX, store.record(vec![row.refused(why.name(), left_out)])).await;
-        if !matches!(written, Ok(Ok(()))) {
-            tracing::warn!(reason = %why, "the audit log has no row of a request that was refused; the next row counts it");
-            lock(limit).leave_out(left_out + 1);
-        }
-    }
-}
-
-fn lock(limit: &Mutex<RefusalLimit>) -> MutexGuard<'_, RefusalLimit> {
-    limit.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,7 @@ use super::error::CliError;
 use super::open::{open, open_desk};
 use super::output::{print_json, say, say_error};
 use super::table::{self, or_dash};
+use crate::domain::Timestamp;
 use crate::domain::chain::ChainHead;
 use crate::store::{AuditFilter, AuditRecord, Desk, StoreView};
 
@@ -103,7 +104,7 @@ async fn export(store: &Desk, request: AuditExportArguments) -> anyhow::Result<(
             count += 1;
         }
     }
-    write(format.closing(export.head()))?;
+    write(format.closing(&export, env!("CARGO_PKG_VERSION")))?;
     out.flush().context("the export cannot be written")?;
     Ok((count, export.head(), store.audit_unsealed().await?))
 }
@@ -120,9 +121,20 @@ async fn verify(at: &StoreOptions, head: Option<ChainHead>) -> Result<(), CliErr
         say(&format!("ok      {} rows, head {}", check.head.count - check.first.count, check.head));
         if check.first.count > 0 {
             say(&format!("        the {} rows before them were removed by audit.retention", check.first.count));
+            let or_none = |at: Option<Timestamp>| at.map_or("none".to_owned(), |at| at.to_string());
+            say(&format!(
+                "        its newest row: {}; the oldest row left: {}",
+                or_none(check.trimmed_at),
+                or_none(check.oldest)
+            ));
         }
-        if head.is_none() {
-            say("        without --head, a chain that was cut off or made again as a whole does not show");
+        match head {
+            None => say("        without --head, a chain that was cut off or made again as a whole does not show"),
+            Some(head) if check.is_head_trimmed => say(&format!(
+                "        the head that was given proves nothing any more: audit.retention removed its row, number {}",
+                head.count
+            )),
+            Some(_) => {}
         }
     }
     if !at.json && check.unsealed > 0 {

@@ -13,8 +13,7 @@ use super::output::{say, say_error};
 use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config;
-use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
-use crate::domain::chain::ChainHead;
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use crate::store::{BackupError, back_up, is_sqlite};
 
 /// Copies the store and says where to. A signal ends it, and leaves nothing behind.
@@ -28,29 +27,50 @@ pub(super) async fn run(config: Option<&Path>, to: &Path) -> Result<(), CliError
     let mut signals = Signals::new()?;
     let copied = tokio::select! {
         copied = back_up(url, to) => copied,
-        () = signals.next() => return Err(anyhow!("there is no backup: it was interrupted").into()),
-    };
-    let head = copied.map_err(|error| match error {
-        BackupError::NotAFile | BackupError::NoName(_) => CliError::Usage(error.to_string()),
-        BackupError::Exists(_) | BackupError::Failed(_) | BackupError::Store(_) => {
-            anyhow::Error::new(error).context("there is no backup").into()
+        () = signals.next() => {
+            tell(&at, failed(AuditReason::Stopped)).await;
+            return Err(anyhow!("there is no backup: it was interrupted").into());
         }
-    })?;
+    };
+    let head = match copied {
+        Ok(head) => head,
+        Err(error) => {
+            let reason = match error {
+                BackupError::NotAFile | BackupError::NoName(_) => return Err(CliError::Usage(error.to_string())),
+                BackupError::Exists(_) => AuditReason::Exists,
+                BackupError::Failed(_) | BackupError::Store(_) => AuditReason::NotCopied,
+            };
+            tell(&at, failed(reason)).await;
+            return Err(anyhow::Error::new(error).context("there is no backup").into());
+        }
+    };
     say(&format!("ok      {}", to.display()));
     if let Some(head) = &head {
         say(&format!("        head of the audit log: {head}"));
     }
-    if let Err(error) = record(&at, head).await {
-        say_error(&format!("podero-bridge: the backup stands, but the audit log has no row of it: {error:#}"));
-    }
+    tell(&at, AuditEntry { to: head.map(|head| head.to_string()), ..done() }).await;
     Ok(())
 }
 
-async fn record(at: &config::Store, head: Option<ChainHead>) -> anyhow::Result<()> {
-    let opened = open_configured(at).await?;
+fn done() -> AuditEntry {
     let target = AuditTarget::new(TargetKind::Store, "backup");
-    let entry = AuditEntry::done(Clock::system().now(), actor::of_process(), Action::StoreBackup, target);
-    let told = opened.store.record(vec![AuditEntry { to: head.map(|head| head.to_string()), ..entry }]).await;
+    AuditEntry::done(Clock::system().now(), actor::of_process(), Action::StoreBackup, target)
+}
+
+fn failed(reason: AuditReason) -> AuditEntry {
+    AuditEntry { outcome: AuditOutcome::Failed, reason: Some(reason.into()), ..done() }
+}
+
+/// Records the act. A row that cannot be written changes nothing about the backup.
+async fn tell(at: &config::Store, entry: AuditEntry) {
+    if let Err(error) = record(at, entry).await {
+        say_error(&format!("podero-bridge: the audit log has no row of this backup: {error:#}"));
+    }
+}
+
+async fn record(at: &config::Store, entry: AuditEntry) -> anyhow::Result<()> {
+    let opened = open_configured(at).await?;
+    let told = opened.store.record(vec![entry]).await;
     opened.close().await;
     Ok(told?)
 }

@@ -27,7 +27,6 @@ mod serve;
 mod show;
 mod signals;
 mod table;
-mod team;
 mod test;
 
 use std::path::Path;
@@ -88,7 +87,6 @@ async fn run() -> Result<(), CliError> {
         Command::Events(command) => events::run(command).await?,
         Command::Customers(Customers::Show { customer_id, at }) => show::customer(&at, &customer_id).await?,
         Command::Operator(command) => operator::run(command).await?,
-        Command::Team(command) => team::run(command).await?,
         Command::Erase(erase) => erase::run(erase).await?,
         // As with --sandbox: no account is needed, since nothing is sent.
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,
@@ -137,7 +135,6 @@ mod tests {
             | Command::Check { .. }
             | Command::Events(_)
             | Command::Customers(_)
-            | Command::Team(_)
             | Command::Explain(_)
             | Command::Test { .. }
             | Command::Parked(Parked::List { .. } | Parked::Show { .. })
@@ -146,7 +143,6 @@ mod tests {
             Command::Serve { .. } => &[
                 Action::StoreMigrate,
                 Action::EventReceive,
-                Action::TeamChange,
                 Action::RetryEnd,
                 Action::AuditTrim,
                 Action::TokenAdd,
@@ -166,7 +162,7 @@ mod tests {
             Command::Operator(OperatorCommand::Add { .. }) => &[Action::OperatorAdd],
             Command::Operator(OperatorCommand::Change { .. }) => &[Action::OperatorChange],
             Command::Operator(OperatorCommand::Remove { .. }) => &[Action::OperatorRemove],
-            Command::Erase(_) => &[Action::CustomerErase, Action::MemberErase],
+            Command::Erase(_) => &[Action::CustomerErase],
             Command::Import(_) => &[Action::EventsImport, Action::EventReceive],
             Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
             Command::Migrate { .. } => &[Action::StoreMigrate],

@@ -14,13 +14,13 @@ use super::actor;
 use super::arguments::{OperatorCommand, StoreOptions};
 use super::error::CliError;
 use super::open::{open, open_desk};
-use super::output::{print_json, say};
+use super::output::{print_json, say, say_error};
 use super::table;
 use crate::clock::Clock;
 use crate::config::{Secret, read_password};
 use crate::domain::identity::Role;
 use crate::password::{self, SALT_BYTES};
-use crate::store::{Operator, OperatorChange};
+use crate::store::{Error, Operator, OperatorChange, Removal};
 
 /// Runs a command about operators.
 pub(super) async fn run(command: OperatorCommand) -> Result<(), CliError> {
@@ -34,7 +34,7 @@ pub(super) async fn run(command: OperatorCommand) -> Result<(), CliError> {
             };
             change(&at, &name, OperatorChange { role: what.role, password_hash: hash }).await
         }
-        OperatorCommand::Remove { name, at } => remove(&at, &name).await,
+        OperatorCommand::Remove { name, force, at } => remove(&at, &name, force).await,
     }
 }
 
@@ -94,8 +94,12 @@ async fn change(at: &StoreOptions, name: &str, change: OperatorChange) -> Result
     let opened = open_desk(at).await?;
     let (role, has_password) = (change.role, change.password_hash.is_some());
     let before = opened.store.change_operator(name, change, &actor::of_process()).await;
+    let lacks_admin = opened.store.lacks_admin().await;
     opened.close().await;
     let before = before?.with_context(|| unknown(name))?;
+    if before == Role::Admin && lacks_admin? {
+        say_error(NO_ADMIN);
+    }
     let role = role.unwrap_or(before);
     if at.json {
         return Ok(print_json(&json!({ "name": name, "role": role, "role_before": before }))?);
@@ -105,21 +109,37 @@ async fn change(at: &StoreOptions, name: &str, change: OperatorChange) -> Result
     Ok(())
 }
 
-async fn remove(at: &StoreOptions, name: &str) -> Result<(), CliError> {
+async fn remove(at: &StoreOptions, name: &str, is_forced: bool) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
-    let removed = opened.store.remove_operator(name, &actor::of_process()).await;
-    let is_any_left = opened.store.has_operators().await;
+    let removed = opened.store.remove_operator(name, is_forced, &actor::of_process()).await;
+    let left = async { Ok::<_, Error>((opened.store.has_operators().await?, opened.store.lacks_admin().await?)) }.await;
     opened.close().await;
-    let role = removed?.with_context(|| unknown(name))?;
+    let role = match removed? {
+        Removal::Done(role) => role,
+        Removal::Unknown => return Err(anyhow!(unknown(name)).into()),
+        Removal::Last => {
+            let why = "is the last operator, and no bridge was started with a token: without them /v1 is open again on \
+                       loopback, to every program on the machine, with the role admin; --force removes them all the same";
+            return Err(anyhow!("{name} {why}").into());
+        }
+    };
+    match left? {
+        (false, _) => {
+            say_error("no operator is left: without a token either, /v1 is open on loopback, with the role admin")
+        }
+        (true, true) if role == Role::Admin => say_error(NO_ADMIN),
+        (true, _) => {}
+    }
     if at.json {
         return Ok(print_json(&json!({ "name": name, "role_before": role }))?);
     }
     say(&format!("operator {name} was removed, with the role {role}"));
-    if is_any_left.is_ok_and(|is_any| !is_any) {
-        say("no operator is left: without a token either, /v1 is open on loopback, with the role admin");
-    }
     Ok(())
 }
+
+/// Said when the last caller with the role admin has lost it.
+const NO_ADMIN: &str = "no admin is left, neither an operator nor a token that a bridge was started with: nobody retries or skips \
+                        parked events at /v1 until `operator add` or `operator change --role admin`";
 
 fn unknown(name: &str) -> String {
     format!("no operator has the name {name}; `operator list` has all")

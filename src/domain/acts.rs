@@ -15,7 +15,7 @@
 //!
 //! Before: [`crate::domain::unheard`]. After: [`crate::domain::verdict`] judges the reply; [`crate::store`] writes the rows.
 
-use super::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use super::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use super::call::{Call, Done, RefusalKind, Reply};
 use super::customer::Customer;
 use super::event::{BuildingKey, Event, Happening};
@@ -25,19 +25,19 @@ use super::unheard::{UNHEARD_MAX, Unheard, UnheardCall, shows};
 use super::{EventId, Stamp, Timestamp};
 
 /// Reason of a row about a call whose effect a look-up showed.
-pub const FOUND_BY_LOOKUP: &str = "found_by_lookup";
+pub const FOUND_BY_LOOKUP: &str = AuditReason::FoundByLookup.name();
 
 /// Reason of a row about a call that had no effect, as a look-up showed.
-pub const NOT_THERE: &str = "not_there";
+pub const NOT_THERE: &str = AuditReason::NotThere.name();
 
 /// Reason of a row about the deletion of a thing that was gone.
-pub const ALREADY_GONE: &str = "already_gone";
+pub const ALREADY_GONE: &str = AuditReason::AlreadyGone.name();
 
 /// Reason of a row about a call that Podero answered with a server error.
-pub const SERVER_ERROR: &str = "server_error";
+pub const SERVER_ERROR: &str = AuditReason::ServerError.name();
 
 /// Reason of a row about a call that Podero did not answer.
-pub const NO_ANSWER: &str = "no_answer";
+pub const NO_ANSWER: &str = AuditReason::NoAnswer.name();
 
 /// Notes the reply to a call that changes something. A repeat of an unheard call takes its place.
 pub fn note_reply(work: &mut Work, call: &Call, reply: &Reply, now: Timestamp) {

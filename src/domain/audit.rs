@@ -34,9 +34,6 @@ names! {
         /// A retry of many events has come to its end; `to` is the number of events that it moved.
         RetryEnd = "retry.end",
         CustomerErase = "customer.erase",
-        MemberErase = "member.erase",
-        /// The policy of the team refuses an event; `to` is its type. A change at Podero has the row of its call.
-        TeamChange = "team.change",
         /// A reconnection link is made for the owner of a heat pump.
         LinkCreate = "link.create",
         EventsImport = "events.import",
@@ -80,6 +77,61 @@ names! {
         Route = "route",
         /// The store, or a part of it.
         Store = "store",
+    }
+
+    /// The reason of a row, where it is neither a status of Podero, a reason of parking nor a refusal of access.
+    pub enum AuditReason {
+        /// Podero did not answer a call.
+        NoAnswer = "no_answer",
+        /// Podero answered a call with a server error.
+        ServerError = "server_error",
+        /// A look-up showed the effect of a call.
+        FoundByLookup = "found_by_lookup",
+        /// A look-up showed that a call had no effect.
+        NotThere = "not_there",
+        /// The thing to be deleted was gone.
+        AlreadyGone = "already_gone",
+        UnknownEvent = "unknown_event",
+        NotParked = "not_parked",
+        /// An applier works on the event or the customer.
+        InProgress = "in_progress",
+        NotWhole = "not_whole",
+        NotApprovable = "not_approvable",
+        /// Another retry of many events runs.
+        Occupied = "occupied",
+        NotRunning = "not_running",
+        UnknownCustomer = "unknown_customer",
+        Active = "active",
+        NoMessage = "no_message",
+        Unsettled = "unsettled",
+        Unpublished = "unpublished",
+        OpenAlerts = "open_alerts",
+        /// The file of a backup exists.
+        Exists = "exists",
+        /// No backup was made.
+        NotCopied = "not_copied",
+        /// An import begins, or a call is about to be made.
+        Begun = "begun",
+        Ended = "ended",
+        Stopped = "stopped",
+        Error = "error",
+        UnknownHeatPump = "unknown_heat_pump",
+        NoReconnection = "no_reconnection",
+        LandingRequired = "landing_required",
+        /// Podero made no link.
+        NoLink = "no_link",
+        /// A token or an operator has another secret.
+        Rotated = "rotated",
+        OperatorExists = "operator_exists",
+        UnknownOperator = "unknown_operator",
+        /// Without this operator the admin API would be open.
+        LastOperator = "last_operator",
+    }
+}
+
+impl From<AuditReason> for String {
+    fn from(reason: AuditReason) -> Self {
+        reason.name().to_owned()
     }
 }
 
@@ -140,8 +192,6 @@ impl Action {
             Self::RetryStop => "RE003",
             Self::RetryEnd => "RE004",
             Self::CustomerErase => "CU001",
-            Self::MemberErase => "ME001",
-            Self::TeamChange => "TE001",
             Self::LinkCreate => "LI001",
             Self::AuditExport => "AU001",
             Self::AuditTrim => "AU002",

@@ -212,13 +212,6 @@ pub enum Broken {
         /// The number of rows.
         count: u64,
     },
-    /// The retention has removed the row of the head that was given, so that it proves nothing any more.
-    HeadTrimmed {
-        /// The number of rows of the head.
-        count: u64,
-        /// The number of rows that were removed.
-        trimmed: u64,
-    },
 }
 
 impl std::fmt::Display for Broken {
@@ -250,12 +243,6 @@ impl std::fmt::Display for Broken {
             Self::HeadDiffers { count } => {
                 write!(f, "the head that was given has another hash at row {count}: rows up to there were rewritten")
             }
-            Self::HeadTrimmed { count, trimmed } => {
-                write!(
-                    f,
-                    "the head that was given is of row {count}, and the retention has removed rows up to {trimmed}"
-                )
-            }
         }
     }
 }
@@ -270,15 +257,11 @@ pub struct ChainCheck {
 }
 
 impl ChainCheck {
-    /// Begins behind the rows that the retention removed; `kept` is a head that was kept elsewhere.
+    /// Begins behind the rows that the retention removed; `kept` is a head that was kept elsewhere. One of a row that the retention
+    /// removed is compared with nothing.
     pub fn new(first: ChainHead, kept: Option<ChainHead>) -> Result<Self, Broken> {
         let check = Self { reached: first, kept };
-        match kept {
-            Some(kept) if kept.count < first.count => {
-                Err(Broken::HeadTrimmed { count: kept.count, trimmed: first.count })
-            }
-            Some(_) | None => check.compare().map(|()| check),
-        }
+        check.compare().map(|()| check)
     }
 
     /// The head so far.

@@ -41,8 +41,6 @@ pub struct Inbox {
     pub clock: Clock,
     /// Wakes an applier after a commit.
     pub wake: Arc<Notify>,
-    /// Wakes an applier of members after a commit.
-    pub wake_team: Arc<Notify>,
     /// Counters.
     pub metrics: Metrics,
     /// `http.batch_max`.
@@ -119,12 +117,9 @@ impl Inbox {
         Ok(items)
     }
 
-    /// Writes down events that their source may not send. Nothing waits for a store that is away: the refusal stands.
+    /// Writes down events that their source may not send.
     pub(super) async fn note_refused(&self, source: &str, kinds: &[EventKind]) {
-        let rows = if kinds.is_empty() { Vec::new() } else { self.types.refusals(source, kinds, self.clock.now()) };
-        if let Err(error) = self.store.record(rows).await {
-            tracing::warn!(%error, source, "the audit log has no row of events that their source may not send");
-        }
+        self.types.note_refused(&self.store, source, kinds, self.clock.now()).await;
     }
 
     pub(super) fn reader(&self) -> MessageReader<'_> {
@@ -230,8 +225,7 @@ impl Inbox {
                     | EventState::Parked
                     | EventState::Skipped => {
                         self.backlog.grow(*state);
-                        let is_of_team = kind.is_some_and(EventKind::is_of_team);
-                        (if is_of_team { &self.wake_team } else { &self.wake }).notify_one();
+                        self.wake.notify_one();
                     }
                 }
             }
@@ -253,7 +247,6 @@ pub(super) fn unavailable(error: &store::Error) -> Problem {
 pub(super) fn kind_of(arrival: &Arrival) -> Option<EventKind> {
     match &arrival.content {
         Content::Event(event) => event.happening.kind(),
-        Content::Team(event) => event.happening.kind(),
         Content::Parked { .. } => None,
     }
 }
@@ -279,7 +272,6 @@ mod tests {
             store: store.clone(),
             clock,
             wake: Arc::default(),
-            wake_team: Arc::default(),
             metrics: Metrics::new(),
             batch_max: 1,
             body_bytes_max: 1 << 10,

@@ -4,53 +4,39 @@
 //! Before: [`crate::inbound`] reads the envelope. After: [`crate::inbound::wire`] reads the event.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::config::{Source, Types};
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, AuditEntry, AuditTarget, RefusalLimit, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
 use crate::domain::event::EventKind;
 use crate::domain::identity::Actor;
+use crate::domain::verdict::Reason;
 use crate::problem::{Problem, ProblemKind};
+use crate::store::{Desk, RefusalRows};
 
 /// The types that each source may send; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTypes {
     types: Arc<BTreeMap<String, Types>>,
-    /// `team.enabled`.
-    has_team: bool,
-    rows: Arc<Mutex<RefusalLimit>>,
+    rows: Arc<RefusalRows>,
 }
 
 impl AllowedTypes {
     /// The types by `source.types`. A source that is not configured (RabbitMQ's need not be) has the default.
     pub fn of(sources: &[Source]) -> Self {
         let types = sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect();
-        Self { types: Arc::new(types), has_team: false, rows: Arc::default() }
+        Self { types: Arc::new(types), rows: Arc::default() }
     }
 
-    /// As [`AllowedTypes::of`], with `team.enabled`.
-    #[must_use]
-    pub fn with_team(self, has_team: bool) -> Self {
-        Self { has_team, ..self }
-    }
-
-    /// True if the team is administered: what its policy refuses at once is refused at the entrance.
-    pub(super) fn has_team(&self) -> bool {
-        self.has_team
-    }
-
-    /// The rows of the audit log about events that a source may not send, as many as may be written now.
-    pub(super) fn refusals(&self, source: &str, kinds: &[EventKind], now: Timestamp) -> Vec<AuditEntry> {
-        let mut limit = self.rows.lock().expect("no code panics while it holds this");
+    /// Writes down events that a source may not send. No refusal waits long for its row.
+    pub(super) async fn note_refused(&self, store: &Desk, source: &str, kinds: &[EventKind], now: Timestamp) {
         let row = |kind: &EventKind| {
-            let left_out = limit.admit(now)?;
             let target = AuditTarget::new(TargetKind::Source, source);
             let entry = AuditEntry::done(now, Actor::Source(source.to_owned()), Action::EventReceive, target);
-            let entry = AuditEntry { to: Some(kind.name().to_owned()), ..entry };
-            Some(entry.refused("type_not_allowed", left_out))
+            AuditEntry { to: Some(kind.name().to_owned()), ..entry }
         };
-        kinds.iter().filter_map(row).collect()
+        self.rows.note(store, kinds.iter().map(row), Reason::TypeNotAllowed.name()).await;
     }
 
     /// Refuses a type that the source may not send. A type that the bridge does not know passes: it is no event.

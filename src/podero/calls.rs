@@ -162,18 +162,18 @@ impl PartnerCall for Call {
         matches!(self, Self::CreateUser { .. }).then_some(Reply::Held { status })
     }
 
-    fn values_of_user(&self) -> Option<Vec<FieldValue>> {
+    fn values_of_user(&self) -> Option<Vec<&FieldValue>> {
         if let Self::CreateUser { record, .. } = self {
-            return Some(record.values().cloned().collect());
+            return Some(record.values().collect());
         }
         if let Self::UpdateUser { changes, .. } = self {
-            return Some(changes.values().flatten().cloned().collect());
+            return Some(changes.values().flatten().collect());
         }
         None
     }
 }
 
-pub(super) fn users(org: Uuid) -> String {
+fn users(org: Uuid) -> String {
     format!("{PREFIX}/org/{org}/users")
 }
 

@@ -18,7 +18,6 @@ mod client;
 mod drift;
 mod fields;
 mod gate;
-mod members;
 mod moments;
 mod partner;
 mod pruned;
@@ -28,7 +27,7 @@ mod turnstile;
 mod wire;
 
 pub use check::{Checked, Unfit};
-pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview, preview_of_member};
+pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview};
 pub use drift::Drift;
 pub use gate::ProbePurpose;
 pub use partner::{Observe, Partner};

@@ -98,6 +98,8 @@ pub(super) struct State {
     pub(super) tokens: AccessTokens,
     pub(super) faults: Faults,
     pub(super) requests: VecDeque<LoggedRequest>,
+    /// The number of the last request.
+    pub(super) last_request: usize,
     /// First answers by idempotency key, for the switch that honours them.
     pub(super) replies: NewestByText<SandboxAnswer>,
 }
@@ -118,6 +120,7 @@ impl Sandbox {
             tokens: AccessTokens::default(),
             faults: Faults::default(),
             requests: VecDeque::new(),
+            last_request: 0,
             replies: NewestByText::default(),
         };
         let (account, token_lifetime) = (settings.account, settings.token_lifetime);

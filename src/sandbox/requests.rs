@@ -9,12 +9,14 @@ use serde::Serialize;
 use super::endpoint::Endpoint;
 use crate::domain::Timestamp;
 
-/// Limit of the requests remembered: a long test run is covered, memory stays at a few megabytes.
+/// Limit of the requests remembered, a few megabytes. A longer run is read part by part, by their numbers.
 pub const REQUESTS_MAX: usize = 10_000;
 
 /// One request to the API or the token endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LoggedRequest {
+    /// Its number, from 1 on, also where older ones were forgotten: a reader who asks in time misses none.
+    pub number: usize,
     /// The endpoint; none for a path that the sandbox does not have.
     pub operation: Option<Endpoint>,
     /// HTTP method.

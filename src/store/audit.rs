@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{DbFault, Executor, Query, RowStatement, RowsExecutor, ours, query, row};
+use super::db::{DbFault, Executor, Query, RowStatement, Rows, RowsExecutor, ours, query, row};
 use super::error::Error;
 use super::handle::{Desk, Store, StoreView};
 use super::transaction::{Transaction, Write};
@@ -21,7 +21,7 @@ use crate::domain::chain::{ChainHead, SealedFields, hash_of_hex, hex, note_diges
 use crate::domain::identity::Actor;
 
 /// Limit of the rows that one transaction seals: a few milliseconds, for which all other writes wait.
-const SEALED_AT_ONCE: usize = 256;
+pub const SEALED_AT_ONCE: usize = 256;
 
 /// Rows of the log that are looked through at once, for those of a customer.
 const READ_AT_ONCE: u64 = 10_000;
@@ -32,9 +32,11 @@ const TRIMMED_AT_ONCE: usize = 200;
 /// A row of the audit log that is ready to be written. Written twice, it is one row.
 #[derive(Debug, Clone)]
 pub(super) struct AuditRow {
-    id: Uuid,
+    pub(super) id: Uuid,
     salt: Uuid,
     pub(super) entry: AuditEntry,
+    /// `true`: the row has the digest of the target alone, as if its id had been erased.
+    is_nameless: bool,
 }
 
 impl AuditRow {
@@ -42,7 +44,23 @@ impl AuditRow {
     pub(super) fn new(entry: AuditEntry, clock: &Clock) -> Self {
         let mut salt = [0; 16];
         salt.copy_from_slice(&clock.fresh_secret()[..16]);
-        Self { id: clock.fresh_id(), salt: Uuid::from_bytes(salt), entry }
+        Self { id: clock.fresh_id(), salt: Uuid::from_bytes(salt), entry, is_nameless: false }
+    }
+
+    /// The same row without the id of the target and without the salt by which it could be tried out.
+    #[must_use]
+    pub(super) fn without_target_id(self) -> Self {
+        Self { is_nameless: true, ..self }
+    }
+
+    /// The digest of the target.
+    pub(super) fn target_digest(&self) -> String {
+        target_digest(self.salt, &self.entry.target.id)
+    }
+
+    /// The digest of the note.
+    pub(super) fn note_digest(&self) -> Option<String> {
+        self.entry.note.as_ref().map(|note| note_digest(self.salt, note))
     }
 
     /// The same act, refused for this reason.
@@ -72,15 +90,22 @@ pub(super) async fn record<'a>(
     on: impl RowsExecutor,
     entries: impl Iterator<Item = &'a AuditRow>,
 ) -> Result<(), DbFault> {
-    let mut rows = RECORD.rows(entries.size_hint().0);
-    for AuditRow { id, salt, entry } in entries {
-        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = entry;
-        rows.with((*id, *at, actor.to_string(), action.name(), target.kind.name(), &target.id, *salt))
-            .with((target_digest(*salt, &target.id), outcome.name(), reason, *event, from, to, note))
-            .bind(note.as_ref().map(|note| note_digest(*salt, note)));
-    }
-    rows.execute(on).await?;
+    statement(entries).execute(on).await?;
     Ok(())
+}
+
+/// The statement that writes rows of the audit log.
+pub(super) fn statement<'a>(entries: impl Iterator<Item = &'a AuditRow>) -> Rows<'a> {
+    let mut rows = RECORD.rows(entries.size_hint().0);
+    for row in entries {
+        let AuditRow { id, salt, entry, is_nameless } = row;
+        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = entry;
+        let (target_id, salt) = (!is_nameless).then_some((&target.id, *salt)).unzip();
+        rows.with((*id, *at, actor.to_string(), action.name(), target.kind.name(), target_id, salt))
+            .with((row.target_digest(), outcome.name(), reason, *event, from, to, note))
+            .bind(row.note_digest());
+    }
+    rows
 }
 
 impl Desk {
@@ -97,7 +122,11 @@ impl Desk {
 
     /// Records acts that change nothing in the store, or that were carried out elsewhere.
     pub async fn record(&self, entries: Vec<AuditEntry>) -> Result<(), Error> {
-        let rows = self.audit_rows(entries);
+        self.record_rows(self.audit_rows(entries)).await
+    }
+
+    /// Records these rows.
+    pub(super) async fn record_rows(&self, rows: Vec<AuditRow>) -> Result<(), Error> {
         if rows.is_empty() { Ok(()) } else { self.write(Record { rows }).await }
     }
 }
@@ -208,15 +237,18 @@ impl Store {
     }
 
     /// Removes some of the sealed rows that are older than `retention`, whole days of UTC, from the beginning of the chain. `true`:
-    /// there may be more. After the last of them a row `audit.trim` tells of it. A clock that jumped ahead makes nothing old.
-    pub async fn trim_audit(&self, retention: Duration) -> Result<bool, Error> {
+    /// there may be more. After the last of them a row `audit.trim` tells of it. A clock that jumped ahead makes nothing old. `None`
+    /// removes nothing more, but the removal that was under way gets its row.
+    pub async fn trim_audit(&self, retention: Option<Duration>) -> Result<bool, Error> {
         const DAY: i64 = 24 * 60 * 60 * 1_000_000;
-        let before = self.clock.steady_now().minus(retention).micros();
-        let before = Timestamp::from_micros(before.div_euclid(DAY) * DAY);
-        let oldest = query("SELECT at FROM audit WHERE number IS NOT NULL ORDER BY number LIMIT 1");
-        let oldest: Option<Timestamp> = oldest.fetch_optional(&self.readers).await?;
+        let day_of = |at: Timestamp| Timestamp::from_micros(at.micros().div_euclid(DAY) * DAY);
+        let before = match retention {
+            Some(retention) => day_of(self.clock.steady_now().minus(retention)),
+            None => Timestamp::from_micros(i64::MIN),
+        };
         let is_under_way = head_row(&self.readers).await?.trim_from.is_some();
-        if !is_under_way && oldest.is_none_or(|at| at >= before) {
+        let is_due = async || Ok::<_, Error>(self.audit_oldest().await?.is_some_and(|at| at < before));
+        if !is_under_way && !is_due().await? {
             return Ok(false);
         }
         let target = AuditTarget::new(TargetKind::Store, "audit");
@@ -317,27 +349,19 @@ pub(super) struct AuditOf {
 
 /// Finds the sealed rows of a customer. Reads all of the log, outside the writer: an index by target would cost each event more
 /// than a rare erasure does.
-pub(super) async fn rows_of(view: &StoreView, kind: TargetKind, id: &str) -> Result<AuditOf, Error> {
+pub(super) async fn rows_of(view: &StoreView, customer: &str) -> Result<AuditOf, Error> {
     let head = head_row(&view.readers).await?;
     let (mut from, mut ids) = (head.trimmed, Vec::new());
     while from < head.sealed {
         let some = query(
             "SELECT id FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 AND target_id = $3 \
-             AND target_kind = $4",
+             AND target_kind = 'customer'",
         );
         let to = from.saturating_add(READ_AT_ONCE);
-        ids.extend(some.with((from, to, id, kind.name())).fetch_all::<String>(&view.readers).await?);
+        ids.extend(some.with((from, to, customer)).fetch_all::<String>(&view.readers).await?);
         from = to;
     }
     Ok(AuditOf { ids, up_to: head.sealed })
-}
-
-/// A customer or a member whose data is erased.
-pub(super) struct Person {
-    pub(super) kind: TargetKind,
-    /// The utility's own id.
-    pub(super) id: String,
-    pub(super) lane: String,
 }
 
 static EMPTY: RowStatement = RowStatement::new(
@@ -345,15 +369,15 @@ static EMPTY: RowStatement = RowStatement::new(
     "UPDATE audit SET target_id = NULL, salt = NULL, note = NULL {from} WHERE audit.id = {id}",
 );
 
-/// Empties the columns of a person's rows that may hold personal data. Their digests stay, and with them the chain. Call it
-/// before the events of their lane are removed.
-pub(super) async fn erase(tx: &mut Transaction<'_>, person: &Person, found: &AuditOf) -> Result<(), DbFault> {
-    let (kind, id, lane) = (person.kind.name(), &person.id, &person.lane);
-    let sealed_since =
-        query("SELECT id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = $3");
-    let sealed_since: Vec<String> = sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?;
-    let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = $2");
-    let unsealed: Vec<String> = unsealed.with((id, kind)).fetch_all(&mut *tx).await?;
+/// Empties the columns of a customer's rows that may hold personal data. Their digests stay, and with them the chain. Call it
+/// before the customer's events are removed.
+pub(super) async fn erase(tx: &mut Transaction<'_>, customer: &str, found: &AuditOf) -> Result<(), DbFault> {
+    let sealed_since = query(
+        "SELECT id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = 'customer'",
+    );
+    let sealed_since: Vec<String> = sealed_since.with((customer, found.up_to)).fetch_all(&mut *tx).await?;
+    let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = 'customer'");
+    let unsealed: Vec<String> = unsealed.bind(customer).fetch_all(&mut *tx).await?;
     let mut ids: Vec<&String> = found.ids.iter().chain(&sealed_since).chain(&unsealed).collect();
     ids.sort_unstable();
     let mut rows = EMPTY.rows(ids.len());
@@ -366,7 +390,7 @@ pub(super) async fn erase(tx: &mut Transaction<'_>, person: &Person, found: &Aud
     let unsealed = "UPDATE audit SET note = NULL WHERE number IS NULL AND note IS NOT NULL \
                     AND event_id IN (SELECT id FROM events WHERE lane = $1)";
     for notes in [sealed, unsealed] {
-        query(notes).bind(lane).execute(&mut *tx).await?;
+        query(notes).bind(customer).execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -17,9 +17,9 @@ use crate::domain::names::names;
 pub const OCSF_VERSION: &str = "1.3.0";
 
 /// The columns of CSV.
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "number", "id", "at", "actor", "action", "code", "target_kind", "target_id", "target_digest", "outcome", "reason",
-    "event_id", "from", "to", "note", "hash",
+    "event_id", "from", "to", "note", "note_digest", "hash",
 ];
 
 names! {
@@ -27,9 +27,9 @@ names! {
     pub enum ExportFormat {
         /// A JSON object a line; the last line is the head of the chain.
         Jsonl = "jsonl",
-        /// Comma-separated values (RFC 4180), with a line of names.
+        /// Comma-separated values (RFC 4180), with a line of names. The last row is the export's own; its `to` is the head.
         Csv = "csv",
-        /// A JSON object a line, by the Open Cybersecurity Schema Framework.
+        /// A JSON object a line, by the Open Cybersecurity Schema Framework. The last event is the export's own, with the head.
         Ocsf = "ocsf",
     }
 }
@@ -40,6 +40,8 @@ pub struct AuditExport {
     filter: AuditFilter,
     head: ChainHead,
     after: u64,
+    /// The row about the export itself, which is sealed after it.
+    own: AuditRecord,
 }
 
 impl Desk {
@@ -48,8 +50,10 @@ impl Desk {
         let (head, after) = (self.audit_head().await?, self.audit_begin(&filter).await?);
         let target = AuditTarget::new(TargetKind::Store, "audit");
         let entry = AuditEntry::done(self.clock.now(), by.clone(), Action::AuditExport, target);
-        self.record(vec![AuditEntry { to: Some(head.to_string()), ..entry }]).await?;
-        Ok(AuditExport { view: self.view.clone(), filter, head, after })
+        let rows = self.audit_rows([AuditEntry { to: Some(head.to_string()), ..entry }]);
+        let own = AuditRecord::of_row(&rows[0]);
+        self.record_rows(rows).await?;
+        Ok(AuditExport { view: self.view.clone(), filter, head, after, own })
     }
 }
 
@@ -89,11 +93,17 @@ impl ExportFormat {
         }
     }
 
-    /// The lines after the last row. `head` is that of the chain.
-    pub fn closing(self, head: ChainHead) -> String {
+    /// The line after the last row, with the head of the chain; `version` is this program's.
+    pub fn closing(self, export: &AuditExport, version: &str) -> String {
+        let head = export.head.to_string();
         match self {
-            Self::Jsonl => json_line(&json!({ "head": head.to_string() })),
-            Self::Csv | Self::Ocsf => String::new(),
+            Self::Jsonl => json_line(&json!({ "head": head })),
+            Self::Csv => self.line(&export.own, version),
+            Self::Ocsf => {
+                let mut event = ocsf(&export.own, version);
+                event["unmapped"]["head"] = head.into();
+                json_line(&event)
+            }
         }
     }
 
@@ -112,7 +122,7 @@ fn json_line(value: &impl serde::Serialize) -> String {
     line
 }
 
-fn cells(record: &AuditRecord) -> [String; 16] {
+fn cells(record: &AuditRecord) -> [String; 17] {
     let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
     [
         record.number.map(|number| number.to_string()).unwrap_or_default(),
@@ -130,6 +140,7 @@ fn cells(record: &AuditRecord) -> [String; 16] {
         or_empty(&record.was),
         or_empty(&record.became),
         or_empty(&record.note),
+        record.note_digest().unwrap_or_default().to_owned(),
         or_empty(&record.hash),
     ]
 }
@@ -174,11 +185,12 @@ const fn entity_management(activity_id: u32, activity_name: &'static str) -> Ocs
     OcsfClass { class_uid: 3004, class_name: "Entity Management", activity_id, activity_name }
 }
 
-/// The class of an act. A change of an operator, a token or a user of Podero with another role before than after is one of access.
-fn class_of(action: Option<Action>, has_roles: bool) -> OcsfClass {
+/// The class of an act. A change of an operator or a token with another role before than after is one of access; any other is one
+/// of its secret, also where it was refused, since there is no such operator.
+fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
     let Some(action) = action else { return entity_management(99, "Other") };
     match action {
-        Action::OperatorChange | Action::TokenChange | Action::PoderoUpdateUser if has_roles => OcsfClass {
+        Action::OperatorChange | Action::TokenChange if has_new_role => OcsfClass {
             class_uid: 3005,
             class_name: "User Access Management",
             activity_id: 1,
@@ -186,7 +198,8 @@ fn class_of(action: Option<Action>, has_roles: bool) -> OcsfClass {
         },
         Action::PoderoCreateUser | Action::OperatorAdd | Action::TokenAdd => account_change(1, "Create"),
         Action::PoderoDeleteUser | Action::OperatorRemove | Action::TokenRemove => account_change(6, "Delete"),
-        Action::PoderoUpdateUser | Action::OperatorChange | Action::TokenChange => account_change(99, "Other"),
+        Action::OperatorChange | Action::TokenChange => account_change(3, "Password Change"),
+        Action::PoderoUpdateUser => account_change(99, "Other"),
         Action::PoderoCreateBuilding
         | Action::PoderoCreateOnboardingSession
         | Action::LinkCreate
@@ -204,10 +217,8 @@ fn class_of(action: Option<Action>, has_roles: bool) -> OcsfClass {
         | Action::RetryStop
         | Action::RetryEnd
         | Action::StoreMigrate => entity_management(3, "Update"),
-        Action::PoderoDeleteBuilding | Action::CustomerErase | Action::MemberErase | Action::AuditTrim => {
-            entity_management(4, "Delete")
-        }
-        Action::AccessUse | Action::TeamChange => entity_management(99, "Other"),
+        Action::PoderoDeleteBuilding | Action::CustomerErase | Action::AuditTrim => entity_management(4, "Delete"),
+        Action::AccessUse => entity_management(99, "Other"),
     }
 }
 
@@ -220,11 +231,17 @@ fn status_of(outcome: Option<AuditOutcome>) -> ((u32, &'static str), (u32, &'sta
     }
 }
 
+/// The type of a user: id and name. A token is none of the schema's.
+fn user_type_of(target_kind: &str) -> (u32, &str) {
+    let is_person = [TargetKind::Customer, TargetKind::Member, TargetKind::Operator].map(TargetKind::name);
+    if is_person.contains(&target_kind) { (1, "User") } else { (99, target_kind) }
+}
+
 /// A row as an event of OCSF.
 fn ocsf(record: &AuditRecord, version: &str) -> Value {
     let action = Action::from_name(&record.action);
-    let has_roles = record.was.is_some() && record.became.is_some() && record.was != record.became;
-    let class = class_of(action, has_roles);
+    let has_new_role = record.became.is_some() && record.was != record.became;
+    let class = class_of(action, has_new_role);
     let ((status_id, status), (severity_id, severity)) = status_of(AuditOutcome::from_name(&record.outcome));
     // An erased target has its digest left.
     let target = record.target_id.as_deref().unwrap_or(record.target_digest());
@@ -260,12 +277,20 @@ fn ocsf(record: &AuditRecord, version: &str) -> Value {
             "from": record.was,
             "to": record.became,
             "note": record.note,
+            "note_digest": record.note_digest(),
+            "target_kind": record.target_kind,
             "target_digest": record.target_digest(),
             "hash": record.hash,
         },
     });
-    let thing = json!({ "uid": target, "name": target, "type": record.target_kind });
-    event[if class.class_uid == 3004 { "entity" } else { "user" }] = thing;
+    let (about, thing) = match class.class_uid {
+        3004 => ("entity", json!({ "uid": target, "name": target, "type": record.target_kind })),
+        _ => {
+            let (type_id, name) = user_type_of(&record.target_kind);
+            ("user", json!({ "uid": target, "name": target, "type_id": type_id, "type": name }))
+        }
+    };
+    event[about] = thing;
     if class.class_uid == 3005 {
         event["privileges"] = json!([record.became]);
     }

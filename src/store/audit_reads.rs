@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::audit::head_row;
+use super::audit::{AuditRow, head_row};
 use super::db::{DbFault, Query, ours, query, row};
 use super::error::Error;
 use super::handle::StoreView;
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, AuditOutcome, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, TargetKind};
 use crate::domain::chain::{Broken, ChainCheck, ChainHead, ChainedRow, SealedFields};
 
 /// Limit of the rows of one page.
@@ -25,8 +25,9 @@ const LOOKED_THROUGH_MAX: i64 = 20_000;
 /// Rows of the chain that are read at once.
 const READ_AT_ONCE: i64 = 500;
 
-/// Time by which the ids of rows may be out of the order of the chain.
-const SINCE_MARGIN: Duration = Duration::from_hours(1);
+/// Limit of the time between an act and the id of its row, by which filters of time find it: an act is recorded after it was done,
+/// late if the store was away, by a clock that may be set in between.
+const RECORDED_WITHIN: Duration = Duration::from_hours(1);
 
 /// The beginning of the names of sources among actors, whose rows have no index by actor or action: nearly all rows are theirs.
 const OF_SOURCES: &str = "source:";
@@ -79,6 +80,35 @@ impl AuditRecord {
     /// The digest of the target, which stays when its id is erased.
     pub fn target_digest(&self) -> &str {
         &self.target_digest
+    }
+
+    /// SHA-256 of the salt and the note, which stays when the note is erased.
+    pub fn note_digest(&self) -> Option<&str> {
+        self.note_digest.as_deref()
+    }
+
+    /// A row that was just written, and is not sealed.
+    pub(super) fn of_row(row: &AuditRow) -> Self {
+        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = row.entry.clone();
+        Self {
+            id: row.id.to_string(),
+            at,
+            actor: actor.to_string(),
+            action: action.name().to_owned(),
+            target_kind: target.kind.name().to_owned(),
+            target_id: Some(target.id),
+            salt: None,
+            target_digest: row.target_digest(),
+            outcome: outcome.name().to_owned(),
+            reason,
+            event_id: event.map(|event| event.to_string()),
+            was: from,
+            became: to,
+            note,
+            note_digest: row.note_digest(),
+            number: None,
+            hash: None,
+        }
     }
 
     /// The row without a person's own words.
@@ -145,6 +175,8 @@ struct ShownRecord<'a> {
     /// A person's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'a str>,
+    /// SHA-256 of the salt and the note, which the chain covers.
+    note_digest: Option<&'a str>,
     /// The number in the chain; null: not sealed yet.
     number: Option<u64>,
     /// The hash in the chain.
@@ -180,6 +212,7 @@ impl Serialize for AuditRecord {
             from: self.was.as_deref(),
             to: self.became.as_deref(),
             note: self.note.as_deref(),
+            note_digest: self.note_digest.as_deref(),
             number: self.number,
             hash: self.hash.as_deref(),
         };
@@ -204,12 +237,12 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     /// Of this act.
     pub action: Option<Action>,
-    /// About the thing of this id. Of a customer's rows those of their events are found, once they are sealed, for as long as the
-    /// events are kept.
+    /// About the thing of this id. A page has of the rows of sources about it those that are not sealed, and those about a customer
+    /// for as long as the event is kept.
     pub target: Option<String>,
-    /// From this time on.
+    /// Of acts from this time on.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Of acts before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -229,6 +262,12 @@ pub struct AuditCheck {
     pub first: ChainHead,
     /// The head that was reached.
     pub head: ChainHead,
+    /// The time of the oldest row that is left; `None`: there is no sealed row.
+    pub oldest: Option<Timestamp>,
+    /// The time of the newest row that says that the retention removed rows; `None`: there is none.
+    pub trimmed_at: Option<Timestamp>,
+    /// `true` if the retention removed the row of the head that was given: that head proves nothing any more.
+    pub is_head_trimmed: bool,
     /// Rows that are not sealed yet.
     pub unsealed: u64,
     /// The first place at which the chain is broken; `None`: it is whole.
@@ -251,11 +290,12 @@ impl StoreView {
     /// rows than there are more, and names the next all the same.
     pub async fn audit_page(&self, filter: &AuditFilter, after: Option<&str>, limit: i64) -> Result<AuditPage, Error> {
         let limit = limit.clamp(1, AUDIT_PAGE_MAX);
-        let until = filter.until.map(first_id_at).unwrap_or_else(|| "g".to_owned());
+        let until =
+            filter.until.map(|until| first_id_at(until.plus(RECORDED_WITHIN))).unwrap_or_else(|| "g".to_owned());
         let before = after.map_or(until.clone(), |after| until.min(after.to_owned()));
         let (statement, is_indexed) = filter.statement();
         let bound = if is_indexed { None } else { self.looked_through(&before).await? };
-        let since = filter.since.map(first_id_at).unwrap_or_default();
+        let since = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))).unwrap_or_default();
         let from = bound.clone().map_or(since.clone(), |bound| bound.max(since.clone()));
         let mut records: Vec<AuditRecord> = statement
             .with((&before, &from, limit + 1))
@@ -263,6 +303,10 @@ impl StoreView {
                 filter.actor.as_deref().unwrap_or_default(),
                 filter.action.map_or("", Action::name),
                 filter.target.as_deref().unwrap_or_default(),
+            ))
+            .with((
+                filter.since.unwrap_or(Timestamp::from_micros(i64::MIN)),
+                filter.until.unwrap_or(Timestamp::from_micros(i64::MAX)),
             ))
             .fetch_all(&self.readers)
             .await?;
@@ -294,7 +338,7 @@ impl StoreView {
     /// The number behind which all rows of a filter come, in the order of the chain.
     pub async fn audit_begin(&self, filter: &AuditFilter) -> Result<u64, Error> {
         // A row is sealed in the order of its id, but for replicas whose clocks differ, and rows that came while one was late.
-        let Some(since) = filter.since.map(|since| first_id_at(since.minus(SINCE_MARGIN))) else { return Ok(0) };
+        let Some(since) = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))) else { return Ok(0) };
         let first = query("SELECT number FROM audit WHERE id >= $1 AND number IS NOT NULL ORDER BY id LIMIT 1");
         let first: Option<u64> = first.bind(since).fetch_optional(&self.readers).await?;
         Ok(match first {
@@ -319,10 +363,22 @@ impl StoreView {
             // Rows were removed under the check: it begins where they end.
             return Box::pin(self.verify_audit(kept)).await;
         }
-        if broken.is_none() && row.trim_from.is_none() && !self.was_trimmed(first).await? {
+        let trim = self.newest_trim().await?;
+        // Nothing is missing before the first row, or the newest row of the retention says that it removed up to there.
+        let is_told = first == ChainHead::EMPTY
+            || trim.as_ref().is_some_and(|(_, to)| to.as_deref() == Some(first.to_string().as_str()));
+        if broken.is_none() && row.trim_from.is_none() && !is_told {
             broken = Some(Broken::NoTrim { count: first.count });
         }
-        Ok(AuditCheck { first, head, unsealed: self.audit_unsealed().await?, broken })
+        Ok(AuditCheck {
+            first,
+            head,
+            oldest: self.audit_oldest().await?,
+            trimmed_at: trim.map(|(at, _)| at),
+            is_head_trimmed: kept.is_some_and(|kept| kept.count < first.count),
+            unsealed: self.audit_unsealed().await?,
+            broken,
+        })
     }
 
     async fn check_chain(
@@ -351,14 +407,18 @@ impl StoreView {
         Ok(check.end(sealed).map(|()| check.reached()).map_err(|broken| (check.reached(), broken)))
     }
 
-    /// `true` if nothing is missing before `first`, or the newest row of the retention says that it removed up to there.
-    async fn was_trimmed(&self, first: ChainHead) -> Result<bool, Error> {
+    /// Time and `became` of the newest row of the retention.
+    async fn newest_trim(&self) -> Result<Option<(Timestamp, Option<String>)>, Error> {
         let newest = query(
-            "SELECT became FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
+            "SELECT at, became FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
         );
-        let newest: Option<Option<String>> =
-            newest.bind(Action::AuditTrim.name()).fetch_optional(&self.readers).await?;
-        Ok(first == ChainHead::EMPTY || newest.flatten() == Some(first.to_string()))
+        Ok(newest.bind(Action::AuditTrim.name()).fetch_optional(&self.readers).await?)
+    }
+
+    /// The time of the oldest sealed row.
+    pub(super) async fn audit_oldest(&self) -> Result<Option<Timestamp>, Error> {
+        let oldest = query("SELECT at FROM audit WHERE number IS NOT NULL ORDER BY number LIMIT 1");
+        Ok(oldest.fetch_optional(&self.readers).await?)
     }
 }
 
@@ -374,7 +434,7 @@ impl AuditFilter {
     }
 
     /// The statement that finds the rows, and whether an index does. Its placeholders: the id before which and the one from which,
-    /// the limit, actor, action, target.
+    /// the limit, actor, action, target, and the times from which on and before which the act was done.
     fn statement<'a>(&self) -> (Query<'a>, bool) {
         let is_of_source = self.actor.as_deref().is_some_and(|actor| actor.starts_with(OF_SOURCES));
         if self.target.is_some() {
@@ -382,9 +442,10 @@ impl AuditFilter {
             let by_target = ours(format!(
                 "SELECT {columns} FROM audit WHERE id IN (\
                  SELECT id FROM audit WHERE target_id = $6 AND substr(actor, 1, 7) <> 'source:' UNION \
+                 SELECT id FROM audit WHERE number IS NULL AND target_id = $6 UNION \
                  SELECT id FROM audit WHERE number IS NOT NULL AND event_id IN (SELECT id FROM events WHERE lane = $6)) \
                  AND target_id = $6 AND id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-                 ORDER BY id DESC LIMIT $3",
+                 AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_target), true);
@@ -392,7 +453,8 @@ impl AuditFilter {
         if self.actor.is_some() && !is_of_source {
             let by_actor = ours(format!(
                 "SELECT {columns} FROM audit WHERE actor = $4 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+                 AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
+                 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_actor), true);
@@ -400,17 +462,18 @@ impl AuditFilter {
         if !is_of_source && self.action.is_some_and(|action| !action.is_of_sources()) {
             let by_action = ours(format!(
                 "SELECT {columns} FROM audit WHERE action = $5 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($4 = '' OR actor = $4) AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+                 AND ($4 = '' OR actor = $4) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
+                 ORDER BY id DESC LIMIT $3",
                 columns = AuditRecord::COLUMNS
             ));
             return (query(by_action), true);
         }
         let by_time = ours(format!(
             "SELECT {columns} FROM audit WHERE id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-             AND ($6 = '' OR target_id = $6) ORDER BY id DESC LIMIT $3",
+             AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
             columns = AuditRecord::COLUMNS
         ));
-        (query(by_time), self.actor.is_none() && self.action.is_none())
+        (query(by_time), *self == Self::default())
     }
 }
 

@@ -23,7 +23,7 @@ use super::lanes::ready_live_lanes;
 use super::parking::{RETRYABLE, STEP_MAX, of_reason, put_back};
 use super::timeline::ROWS_MAX;
 use super::transaction::{Transaction, Write};
-use crate::domain::audit::{Action, TargetKind};
+use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::identity::Actor;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, ID_CHARS_MAX, Timestamp};
@@ -236,7 +236,7 @@ impl Write for WriteOrder {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let is_given = self.order.clone().execute(&mut *tx).await? == 1;
-        let act = if is_given { self.act.clone() } else { self.act.refused("occupied") };
+        let act = if is_given { self.act.clone() } else { self.act.refused(AuditReason::Occupied) };
         audit::record(tx, [&act].into_iter()).await?;
         Ok(is_given)
     }
@@ -258,7 +258,7 @@ impl Write for StopRetry {
         let retried: Option<u64> = stop.with((&self.id, self.now)).fetch_optional(&mut *tx).await?;
         let act = match retried {
             Some(retried) => self.act.clone().with_change(None, Some(retried.to_string())),
-            None => self.act.refused("not_running"),
+            None => self.act.refused(AuditReason::NotRunning),
         };
         audit::record(tx, [&act].into_iter()).await
     }

@@ -17,9 +17,8 @@ use super::memory::{ActiveCount, Company, Uncounted};
 use super::moments::KnownCeilings;
 use super::tombstones::TombstoneKey;
 use super::writer::{QUEUE_BYTES_MAX, QUEUE_MAX, Writer};
-use super::{audit, integrity, schema, standing};
+use super::{integrity, schema, standing};
 use crate::clock::Clock;
-use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
 use crate::domain::identity::Actor;
 
 /// The way to open a store.
@@ -199,21 +198,13 @@ async fn connect(db: &Db, works: bool, has_lock: bool, clock: &Clock) -> Result<
     Ok((connection, is_large))
 }
 
-/// Brings the schema up to date, of a SQLite file that is whole as far as its size allows to examine it first. A change of the
-/// schema has a row of the audit log.
+/// Brings the schema up to date, of a SQLite file that is whole as far as its size allows to examine it first.
 async fn upgrade(db: &Db, connection: &mut Connection, by: &Actor, clock: &Clock) -> Result<i64, OpenError> {
     if db.dialect == Dialect::Sqlite && !integrity::is_large(db) {
         let connection = db.connect().await.map_err(|error| db.refusal(error))?;
         integrity::check_file(connection).await?;
     }
-    let (found, known) = (schema::upgrade(db, connection).await?, schema::known_of(db.dialect));
-    if found != known {
-        let target = AuditTarget::new(TargetKind::Store, "schema");
-        let entry = AuditEntry::done(clock.now(), by.clone(), Action::StoreMigrate, target);
-        let row = audit::AuditRow::new(entry, clock).with_change(Some(found.to_string()), Some(known.to_string()));
-        audit::record(&mut *connection, [&row].into_iter()).await.map_err(|error| db.refusal(error))?;
-    }
-    Ok(found)
+    schema::upgrade(db, connection, by, clock).await
 }
 
 /// Gives back the right to work on a SQLite file, once this process no longer has the file open.

@@ -12,9 +12,10 @@ use super::db::{DbFault, ours, query, row};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
 use super::timeline::ROWS_MAX;
+use super::tokens;
 use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, TargetKind};
+use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::identity::{Actor, Role};
 
 row! {
@@ -50,6 +51,17 @@ pub struct OperatorChange {
     pub password_hash: Option<String>,
 }
 
+/// The result of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The operator is gone, who had this role.
+    Done(Role),
+    /// There is none of this name.
+    Unknown,
+    /// Nothing changed: no other operator is there, nor a token that a bridge was started with, so that everything would be open.
+    Last,
+}
+
 impl StoreView {
     /// All operators, by name.
     pub async fn operators(&self) -> Result<Vec<OperatorView>, Error> {
@@ -62,6 +74,13 @@ impl StoreView {
         Ok(query("SELECT 1 FROM operators LIMIT 1").finds(&self.readers).await?)
     }
 
+    /// `true` if neither an operator nor a token that a bridge was started with has the role admin.
+    pub async fn lacks_admin(&self) -> Result<bool, Error> {
+        let admin = query("SELECT 1 FROM operators WHERE role = $1 LIMIT 1").bind(Role::Admin);
+        let is_there = admin.finds(&self.readers).await?;
+        Ok(!is_there && !tokens::seen_roles(&self.readers).await?.contains(&Role::Admin))
+    }
+
     /// The operator of this name.
     pub async fn operator(&self, name: &str) -> Result<Option<Operator>, Error> {
         let one = query("SELECT role, password_hash FROM operators WHERE name = $1");
@@ -69,13 +88,6 @@ impl StoreView {
         Ok(found.map(|(role, password_hash)| Operator { role, password_hash }))
     }
 }
-
-/// Reasons of rows about acts that were refused: there is an operator of this name, or none.
-const OPERATOR_EXISTS: &str = "operator_exists";
-const UNKNOWN_OPERATOR: &str = "unknown_operator";
-
-/// Reason of a row about a new password.
-const ROTATED: &str = "rotated";
 
 impl Desk {
     /// Adds an operator. `false`: there is one of this name, and nothing changed.
@@ -88,7 +100,7 @@ impl Desk {
     /// Writes down that an operator was not added, since there is one of this name.
     pub async fn refuse_operator(&self, name: &str, by: &Actor) -> Result<(), Error> {
         let (_, row) = self.on_operator(name, Action::OperatorAdd, by);
-        self.record(vec![row.refused(OPERATOR_EXISTS).entry]).await
+        self.record(vec![row.refused(AuditReason::OperatorExists).entry]).await
     }
 
     /// Changes an operator. Returns the role before; `None`: there is none of this name.
@@ -97,10 +109,10 @@ impl Desk {
         self.write(ChangeOperator { name, change, now: self.clock.now(), row }).await
     }
 
-    /// Removes an operator. Returns their role; `None`: there is none of this name.
-    pub async fn remove_operator(&self, name: &str, by: &Actor) -> Result<Option<Role>, Error> {
+    /// Removes an operator; the last one, without whom the admin API would be open, only by force.
+    pub async fn remove_operator(&self, name: &str, is_forced: bool, by: &Actor) -> Result<Removal, Error> {
         let (name, row) = self.on_operator(name, Action::OperatorRemove, by);
-        self.write(RemoveOperator { name, row }).await
+        self.write(RemoveOperator { name, is_forced, row }).await
     }
 
     fn on_operator(&self, name: &str, action: Action, by: &Actor) -> (String, AuditRow) {
@@ -128,7 +140,7 @@ impl Write for AddOperator {
         let is_added = add.execute(&mut *tx).await? == 1;
         let row = match is_added {
             true => with_roles(&self.row, None, Some(self.role)),
-            false => self.row.refused(OPERATOR_EXISTS),
+            false => self.row.refused(AuditReason::OperatorExists),
         };
         audit::record(tx, [&row].into_iter()).await?;
         Ok(is_added)
@@ -149,7 +161,7 @@ impl Write for ChangeOperator {
         let before = locked_role(tx, &self.name).await?;
         let OperatorChange { role, password_hash } = &self.change;
         let row = match before {
-            None => self.row.refused(UNKNOWN_OPERATOR),
+            None => self.row.refused(AuditReason::UnknownOperator),
             Some(before) => {
                 let change = query(
                     "UPDATE operators SET role = COALESCE($2, role), password_hash = COALESCE($3, password_hash), \
@@ -157,7 +169,7 @@ impl Write for ChangeOperator {
                 );
                 change.with((&self.name, *role, password_hash.clone(), self.now)).execute(&mut *tx).await?;
                 let mut row = with_roles(&self.row, Some(before), Some(role.unwrap_or(before)));
-                row.entry.reason = password_hash.as_ref().map(|_| ROTATED.to_owned());
+                row.entry.reason = password_hash.as_ref().map(|_| AuditReason::Rotated.into());
                 row
             }
         };
@@ -168,23 +180,37 @@ impl Write for ChangeOperator {
 
 struct RemoveOperator {
     name: String,
+    is_forced: bool,
     row: AuditRow,
 }
 
 impl Write for RemoveOperator {
-    type Output = Option<Role>;
+    type Output = Removal;
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Option<Role>, DbFault> {
-        let role = locked_role(tx, &self.name).await?;
-        let row = match role {
-            Some(_) => {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Removal, DbFault> {
+        let removal = self.removal(tx).await?;
+        let row = match removal {
+            Removal::Done(role) => {
                 query("DELETE FROM operators WHERE name = $1").bind(&self.name).execute(&mut *tx).await?;
-                with_roles(&self.row, role, None)
+                with_roles(&self.row, Some(role), None)
             }
-            None => self.row.refused(UNKNOWN_OPERATOR),
+            Removal::Unknown => self.row.refused(AuditReason::UnknownOperator),
+            Removal::Last => self.row.refused(AuditReason::LastOperator),
         };
         audit::record(tx, [&row].into_iter()).await?;
-        Ok(role)
+        Ok(removal)
+    }
+}
+
+impl RemoveOperator {
+    /// The result, by all operators. Each is locked until the end of the transaction: of the last two that are removed at the same
+    /// time, one stays.
+    async fn removal(&self, tx: &mut Transaction<'_>) -> Result<Removal, DbFault> {
+        let locked = ours(format!("SELECT name, role FROM operators ORDER BY name LIMIT $1{}", tx.db.for_update()));
+        let all: Vec<(String, Role)> = query(locked).bind(ROWS_MAX).fetch_all(&mut *tx).await?;
+        let Some((_, role)) = all.iter().find(|(name, _)| *name == self.name) else { return Ok(Removal::Unknown) };
+        let is_last = all.len() == 1 && tokens::seen_roles(tx).await?.is_empty();
+        Ok(if is_last && !self.is_forced { Removal::Last } else { Removal::Done(*role) })
     }
 }
 

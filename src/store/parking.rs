@@ -20,7 +20,7 @@ use super::lanes::{LaneHold, ready_live_lanes};
 use super::moments::Ceilings;
 use super::timeline::{EventSummary, ROWS_MAX};
 use super::transaction::{Transaction, Write};
-use crate::domain::audit::{Action, TargetKind};
+use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::brake::Clearance;
 use crate::domain::event::EventState;
 use crate::domain::identity::Actor;
@@ -99,13 +99,13 @@ pub enum NotTaken {
 
 impl NotTaken {
     /// The reason of a refusal in the audit log.
-    fn code(&self) -> &'static str {
+    fn code(&self) -> AuditReason {
         match self {
-            Self::Unknown => "unknown_event",
-            Self::NotParked(_) => "not_parked",
-            Self::InProgress => "in_progress",
-            Self::NotWhole => "not_whole",
-            Self::NotApprovable(_) => "not_approvable",
+            Self::Unknown => AuditReason::UnknownEvent,
+            Self::NotParked(_) => AuditReason::NotParked,
+            Self::InProgress => AuditReason::InProgress,
+            Self::NotWhole => AuditReason::NotWhole,
+            Self::NotApprovable(_) => AuditReason::NotApprovable,
         }
     }
 

@@ -13,8 +13,12 @@ use std::sync::LazyLock;
 
 use sqlx::migrate::Migrator;
 
+use super::audit::{self, AuditRow};
 use super::db::{Connection, Db, Dialect, NotMigrated, query};
 use super::error::OpenError;
+use crate::clock::Clock;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::identity::Actor;
 
 /// The schema of both databases, numbered, forward only.
 static SHARED: Migrator = sqlx::migrate!("src/store/migrations");
@@ -45,12 +49,16 @@ struct Schema {
 }
 
 /// Brings the schema up to date. A store that has outgrown this program is left alone. Returns the newest migration that the store
-/// had.
-pub(super) async fn upgrade(db: &Db, connection: &mut Connection) -> Result<i64, OpenError> {
+/// had. The transaction of the newest migration has a row of the audit log, by this actor.
+pub(super) async fn upgrade(db: &Db, connection: &mut Connection, by: &Actor, clock: &Clock) -> Result<i64, OpenError> {
     let schema = Schema::read(db, connection).await?;
     schema.refuse_newer()?;
     let found = schema.newest();
-    connection.migrate(migrations(db.dialect)).await.map_err(|error| match error {
+    let target = AuditTarget::new(TargetKind::Store, "schema");
+    let entry = AuditEntry::done(clock.now(), by.clone(), Action::StoreMigrate, target);
+    let row = AuditRow::new(entry, clock).with_change(Some(found.to_string()), Some(known_of(db.dialect).to_string()));
+    let told = audit::statement([&row].into_iter());
+    connection.migrate(migrations(db.dialect), &told).await.map_err(|error| match error {
         NotMigrated::DbFault(fault) if fault.is_denied() => OpenError::Unusable(format!(
             "the store is of schema {found}, this program of schema {}, and the role of store.url may not change it ({fault}); \
              run `podero-bridge migrate` with the URL of the role that owns the tables",

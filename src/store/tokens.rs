@@ -5,25 +5,22 @@
 //!
 //! Before: [`crate::app`] starts. After: the tables `shared` and `audit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::audit::{self, AuditRow};
-use super::db::DbFault;
+use super::db::{DbFault, Executor};
 use super::error::Error;
 use super::handle::Store;
 use super::shared_state;
 use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
-use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditReason, AuditTarget, TargetKind};
 use crate::domain::identity::{Actor, Role};
 
 /// The key of the shared value.
 const TOKENS: &str = "tokens";
-
-/// Reason of a row about a token whose secret was replaced.
-const ROTATED: &str = "rotated";
 
 /// A token as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +45,12 @@ impl Store {
         while !self.write(NoteTokens { tokens: BTreeMap::clone(&tokens), clock: self.clock.clone() }).await? {}
         Ok(())
     }
+}
+
+/// The roles of the tokens that were seen last.
+pub(super) async fn seen_roles(on: impl Executor) -> Result<BTreeSet<Role>, DbFault> {
+    let (seen, _) = shared_state::read::<BTreeMap<String, SeenToken>>(on, TOKENS).await?;
+    Ok(seen.unwrap_or_default().into_values().map(|token| token.role).collect())
 }
 
 struct NoteTokens {
@@ -100,7 +103,7 @@ impl TokenChange<'_> {
         let role = |token: Option<&SeenToken>| token.map(|token| token.role.name().to_owned());
         let (from, to) = (role(self.was), role(self.is));
         let is_rotated = self.was.zip(self.is).is_some_and(|(was, is)| was.digest != is.digest);
-        let reason = is_rotated.then(|| ROTATED.to_owned());
+        let reason = is_rotated.then(|| AuditReason::Rotated.into());
         let entry =
             AuditEntry::done(clock.now(), Actor::Bridge, action, AuditTarget::new(TargetKind::Token, self.name));
         AuditRow::new(AuditEntry { reason, from, to, ..entry }, clock)

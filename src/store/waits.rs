@@ -21,7 +21,6 @@ use super::timeline::ROWS_MAX;
 use crate::domain::event::EventState;
 use crate::domain::names::names;
 use crate::domain::partner_health::{Hold, PartnerHealth};
-use crate::domain::team::member_of_lane;
 use crate::domain::{EventId, Timestamp};
 
 names! {
@@ -31,7 +30,7 @@ names! {
         Retrying = "retrying",
         /// Another event of its customer, which comes first.
         Behind = "behind",
-        /// Its customer's sign-up, or its member's join.
+        /// Its customer's sign-up.
         SignUp = "waiting_for_sign_up",
         /// The day on which it takes effect.
         DueLater = "due_later",
@@ -55,10 +54,8 @@ pub struct OpenEvent {
     #[serde(rename = "type")]
     #[schemars(with = "String")]
     pub kind: RowKind,
-    /// The utility's own; null for an event of a member of the team.
+    /// The utility's own.
     pub customer_id: Option<String>,
-    /// The utility's own, of a member of its team.
-    pub member_id: Option<String>,
     /// The configured source it came by.
     pub source: String,
     /// As asked for.
@@ -223,12 +220,10 @@ impl Around {
             WaitsFor::Retrying | WaitsFor::Podero => Some(due_at).filter(|_| is_later),
             WaitsFor::Behind | WaitsFor::InProgress | WaitsFor::Budget | WaitsFor::Person => None,
         };
-        let member_id = row.lane.as_deref().and_then(member_of_lane).map(str::to_owned);
         OpenEvent {
             id,
             kind: row.kind,
-            customer_id: row.lane.filter(|_| member_id.is_none()),
-            member_id,
+            customer_id: row.lane,
             source: row.source,
             state,
             received_at: row.received_at,

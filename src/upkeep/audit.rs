@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::pump::{Step, failed};
-use crate::store::{Error, Store};
+use crate::store::{Error, SEALED_AT_ONCE, Store};
 
 /// Interval of the log line with the head: with the log it is kept elsewhere, so that a rewrite of everything before shows.
 const HEAD_EVERY: Duration = Duration::from_hours(1);
@@ -18,8 +18,15 @@ const HEAD_EVERY: Duration = Duration::from_hours(1);
 /// The duty of the log line, which one replica takes.
 const HEAD_DUTY: &str = "audit_head";
 
+/// Pause between two seals while rows come in and do not fill a transaction: a few rows at a time hold up an event for less long than
+/// all of a second's at once.
+const SEAL_PAUSE: Duration = Duration::from_millis(50);
+
 /// Pause between two transactions that remove old rows.
 const TRIM_PAUSE: Duration = Duration::from_millis(50);
+
+/// Interval in which a replica asks for the duty after another one had it: so much later comes the line of a replica that died.
+const HEAD_ASK_EVERY: Duration = Duration::from_mins(5);
 
 /// Everything that the upkeep of the audit log needs.
 pub struct AuditUpkeep {
@@ -29,44 +36,46 @@ pub struct AuditUpkeep {
     pub clock: Clock,
     /// `audit.retention`; `None`: nothing is ever removed.
     pub retention: Option<Duration>,
-    /// The time from which on this replica asks for the duty of the log line again.
-    pub told_until: Mutex<Timestamp>,
+    /// The time from which on this replica asks for the duty of the log line.
+    pub ask_at: Mutex<Timestamp>,
 }
 
 impl AuditUpkeep {
     /// Seals what is not sealed yet, and once an hour writes a log line with the head.
     pub async fn seal(&self) -> Step {
-        match self.store.seal_audit().await {
-            Ok(0) => {}
-            Ok(_) => return Step::Busy,
+        let sealed = match self.store.seal_audit().await {
+            Ok(SEALED_AT_ONCE..) => return Step::Busy,
+            Ok(sealed) => sealed,
             Err(error) => return failed!(error, "rows of the audit log could not be sealed"),
-        }
+        };
         if let Err(error) = self.tell_head().await {
             tracing::debug!(%error, "the head of the audit log could not be read");
         }
-        Step::Idle
+        if sealed > 0 { Step::IdleFor(SEAL_PAUSE) } else { Step::Idle }
     }
 
     async fn tell_head(&self) -> Result<(), Error> {
-        let now = self.clock.now();
-        {
-            let mut told_until = self.told_until.lock().expect("no code panics while it holds this");
-            if now < *told_until {
-                return Ok(());
+        let ask_at = *self.ask_at.lock().expect("no code panics while it holds this");
+        if !ask_at.has_come(self.clock.now(), HEAD_EVERY) {
+            return Ok(());
+        }
+        // Before the duty is taken, which cannot fail from then on.
+        let head = self.store.audit_head().await?;
+        let ask_after = match self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await? {
+            Some(_) => {
+                tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it");
+                HEAD_EVERY
             }
-            *told_until = now.plus(HEAD_EVERY);
-        }
-        if self.store.take_duty(HEAD_DUTY, HEAD_EVERY).await?.is_some() {
-            let head = self.store.audit_head().await?;
-            tracing::info!(%head, "the head of the audit log; `audit verify --head` takes it");
-        }
+            None => HEAD_ASK_EVERY,
+        };
+        // By a later time than that of the duty, so that it is due by then.
+        *self.ask_at.lock().expect("no code panics while it holds this") = self.clock.now().plus(ask_after);
         Ok(())
     }
 
-    /// Removes rows that are older than the retention.
+    /// Removes rows that are older than the retention. Without one, only ends a removal that was under way.
     pub async fn trim(&self) -> Step {
-        let Some(retention) = self.retention else { return Step::Idle };
-        match self.store.trim_audit(retention).await {
+        match self.store.trim_audit(self.retention).await {
             Ok(true) => Step::IdleFor(TRIM_PAUSE),
             Ok(false) => Step::Idle,
             Err(error) => failed!(error, "old rows of the audit log could not be removed"),

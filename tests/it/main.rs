@@ -53,8 +53,6 @@ mod explain;
 mod partner;
 // A sender's own JSON through jq.
 mod mapping;
-// Members of the team, from an event of HR to Podero.
-mod team;
 // Parked work and the ways out.
 mod parking;
 // The Podero client against scripted answers.
@@ -113,6 +111,8 @@ mod tidy;
 mod trees;
 // Bytes as senders pack and write them, at each entrance.
 mod text;
+// Answers to viewers, who see no personal data.
+mod viewers;
 // Alerts on the real bus.
 mod watch;
 // Events that wait, and why.

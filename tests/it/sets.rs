@@ -163,13 +163,12 @@ fn verdict(claim: &Claim, number: usize, clock: &Clock) -> Verdict {
     };
     Verdict {
         fate,
-        state: claim.work.customer.clone(),
+        customer: claim.work.customer.clone(),
         failures: 1,
         failing_since: None,
         notices: vec![notice],
         seen: Vec::new(),
-        follow_ups: Vec::new(),
-        ends_scheduled: false,
+        follow_up: None,
         wakes_waiting: number.is_multiple_of(2),
         remark: None,
         acts: Vec::new(),

@@ -322,12 +322,60 @@ async fn a_link_is_made_when_it_is_asked_for_and_opens_for_the_customer() {
     watched.world.fault(&rule).await;
     assert_eq!(watched.link(&watched.pump, landing).await.0, 503);
     watched.world.no_faults().await;
-    let by = "token:default heat_pump";
+    let by = "token:none heat_pump";
     assert_eq!(
         watched.world.audited("link.create").await,
-        ["refused no_reconnection", "refused landing_required", "done -", "done -", "failed no_link"]
-            .map(|told| format!("{by} {told} -"))
+        [
+            "refused no_reconnection",
+            "refused landing_required",
+            "done -",
+            "done -",
+            "refused unknown_heat_pump",
+            "failed no_link"
+        ]
+        .map(|told| format!("{by} {told} -"))
     );
-    assert_eq!(watched.world.audited("podero.resolve_cue").await, [format!("{by} done - -")]);
+    assert_eq!(
+        watched.world.audited("podero.resolve_cue").await,
+        ["unknown begun", "done -"].map(|told| format!("{by} {told} -"))
+    );
+    watched.world.bridge.stop().await;
+}
+
+/// The call that begins an action changes something at Podero: it has a row before it is made, and a further one with its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_call_for_a_link_has_its_row_before_it_is_made() {
+    let watched = watched().await;
+    watched.lapse().await;
+    let landing = r#"{"success_url": "https://utility.example/done", "cancel_url": "https://utility.example/later"}"#;
+    let fault = |kind: &str, more: &Value| {
+        let mut rule = json!({"operation": "resolve_cue", "kind": kind, "times": 1});
+        rule.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        rule
+    };
+    let row = |told: &str| format!("token:none heat_pump {told} -");
+    // While Podero is at it, the row is there.
+    watched.world.fault(&fault("slow", &json!({"latency_ms": 600_000}))).await;
+    let mut expected = vec![row("unknown begun")];
+    let asked = watched.link(&watched.pump, landing);
+    let seen = until("the row is there", async || {
+        (watched.world.audited("podero.resolve_cue").await == expected).then_some(())
+    });
+    tokio::select! {
+        answer = asked => panic!("Podero has not answered: {answer:?}"),
+        () = seen => {}
+    }
+    watched.world.no_faults().await;
+    for (rule, answer) in [
+        (fault("status", &json!({"status": 400})), "refused http_400"),
+        (fault("status", &json!({"status": 429, "retry_after": 1})), "failed no_link"),
+    ] {
+        watched.world.fault(&rule).await;
+        let (status, problem) = watched.link(&watched.pump, landing).await;
+        assert_eq!(status, 503, "{rule}: {problem}");
+        watched.world.no_faults().await;
+        expected.extend(["unknown begun", answer].map(row));
+        assert_eq!(watched.world.audited("podero.resolve_cue").await, expected, "{rule}");
+    }
     watched.world.bridge.stop().await;
 }

@@ -29,7 +29,7 @@ use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config::{self, DEFAULT_SOURCE};
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use crate::inbound::import::{Halt, Imported, Rejection};
 use crate::inbound::lines::{Format, Line, LineBatch, LineBounds, LineContent, LineReader, Position};
 use crate::inbound::mapping::mapper::Mapper;
@@ -102,20 +102,20 @@ pub(super) async fn run(config: &config::Import, request: ImportArguments) -> Re
     let mut origin = Origin { file: open_file(&request.file)?, source: name, format, bounds, path: request.file };
     let mut progress_file = origin.progress_file()?;
     let opened = open_with_key(&config.store).await?;
-    let act = |outcome, reason: &str, to: Option<String>| {
+    let act = |outcome, reason: AuditReason, to: Option<String>| {
         let target = AuditTarget::new(TargetKind::Source, &origin.source);
         let entry = AuditEntry::done(Clock::system().now(), actor::of_process(), Action::EventsImport, target);
-        vec![AuditEntry { outcome, reason: Some(reason.to_owned()), to, ..entry }]
+        vec![AuditEntry { outcome, reason: Some(reason.into()), to, ..entry }]
     };
-    let begun = opened.store.record(act(AuditOutcome::Done, "begun", None)).await;
+    let begun = opened.store.record(act(AuditOutcome::Done, AuditReason::Begun, None)).await;
     let outcome = match begun {
         Ok(()) => import(&opened, config, mapper, &origin, &mut progress_file, &mut signals).await,
         Err(error) => Err(error.into()),
     };
     let (ended, reason, counts) = match &outcome {
-        Ok(Outcome { is_stopped: false, counts, .. }) => (AuditOutcome::Done, "ended", Some(counts)),
-        Ok(Outcome { counts, .. }) => (AuditOutcome::Failed, "stopped", Some(counts)),
-        Err(_) => (AuditOutcome::Failed, "error", None),
+        Ok(Outcome { is_stopped: false, counts, .. }) => (AuditOutcome::Done, AuditReason::Ended, Some(counts)),
+        Ok(Outcome { counts, .. }) => (AuditOutcome::Failed, AuditReason::Stopped, Some(counts)),
+        Err(_) => (AuditOutcome::Failed, AuditReason::Error, None),
     };
     let told = opened.store.record(act(ended, reason, counts.map(ToString::to_string))).await;
     opened.close().await;

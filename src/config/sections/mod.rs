@@ -18,5 +18,4 @@ pub(super) mod retry;
 pub(super) mod sandbox;
 pub(super) mod source;
 pub(super) mod store;
-pub(super) mod team;
 pub(super) mod watch;

@@ -46,7 +46,7 @@ pub(super) const CONTROL_PREFIX: &str = "/_sandbox";
 #[rustfmt::skip]
 pub(super) const CONTROLS: [Control; 18] = [
     control(Method::Get, "/state", 200, "Everything that the sandbox holds", show_state),
-    control(Method::Get, "/requests", 200, "The requests that it got, newest last", |_, state, _| Ok(SandboxAnswer::ok(&state.requests))),
+    control(Method::Get, "/requests", 200, "The requests that it got, newest last", show_requests),
     control(Method::Delete, "/requests", 204, "Forget the requests", forget_requests),
     control(Method::Get, "/faults", 200, "The faults in force", |_, state, _| Ok(SandboxAnswer::ok(&state.faults.rules()))),
     control(Method::Post, "/faults", 201, "Put a fault in force", order_fault),
@@ -92,6 +92,12 @@ fn show_state(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
     Ok(SandboxAnswer::ok(
         &json!({"users": users, "buildings": buildings, "heat_pumps": heat_pumps, "sessions": sessions}),
     ))
+}
+
+/// The requests, or those after the number `after`.
+fn show_requests(_: &Sandbox, state: &mut State, call: &ApiCall<'_>) -> Outcome {
+    let after = call.query_number("after", 0, usize::MAX)?;
+    Ok(SandboxAnswer::ok(&state.requests.iter().filter(|request| request.number > after).collect::<Vec<_>>()))
 }
 
 fn forget_requests(_: &Sandbox, state: &mut State, _: &ApiCall<'_>) -> Outcome {

@@ -118,7 +118,9 @@ async fn exchange(sandbox: &Sandbox, asked: Asked, request: &HttpRequest, body: 
         let is_kept_from_acting = matches!(kind, Some(FaultKind::Status | FaultKind::DropBefore));
         let answer = (!is_kept_from_acting).then(|| perform(sandbox, &mut state, asked, &call));
         let status = status_on_the_wire(strike.as_ref(), answer.as_ref());
+        state.last_request += 1;
         let logged = LoggedRequest {
+            number: state.last_request,
             operation,
             method: request.method().to_string(),
             path: request.path().to_owned(),

@@ -213,11 +213,12 @@ impl Connection {
         }
     }
 
-    /// Applies the missing migrations, in order, each whole or not at all.
-    pub(super) async fn migrate(&mut self, migrations: &Migrator) -> Result<(), NotMigrated> {
+    /// Applies the missing migrations, in order, each whole or not at all. `told` are the rows that tell of it, written with the
+    /// newest one.
+    pub(super) async fn migrate(&mut self, migrations: &Migrator, told: &Rows<'_>) -> Result<(), NotMigrated> {
         match self {
-            Self::Sqlite(connection) => sqlite::migrate(connection, migrations),
-            Self::Postgres(session) => session.migrate(migrations).await,
+            Self::Sqlite(connection) => sqlite::migrate(connection, migrations, told),
+            Self::Postgres(session) => session.migrate(migrations, told).await,
         }
     }
 

@@ -148,9 +148,10 @@ impl ServerSession {
     }
 
     /// Applies the missing migrations, in order, each in a transaction of its own that records it. If none is missing, this only
-    /// reads: the role may lack the right to change tables.
-    pub(super) async fn migrate(&mut self, migrations: &Migrator) -> Result<(), NotMigrated> {
+    /// reads: the role may lack the right to change tables. The newest one's transaction writes the rows `told`.
+    pub(super) async fn migrate(&mut self, migrations: &Migrator, told: &Rows<'_>) -> Result<(), NotMigrated> {
         let mut applied = self.applied().await?;
+        let newest = migrations.iter().map(|migration| migration.version).max();
         for migration in migrations.iter() {
             if !applied.contains_key(&migration.version) {
                 self.send(format!("{WITHOUT_LIMITS}; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")).await?;
@@ -159,6 +160,9 @@ impl ServerSession {
                 applied = self.applied().await?;
                 if !applied.contains_key(&migration.version) {
                     self.apply(migration).await?;
+                    if Some(migration.version) == newest {
+                        self.changes_of(told).await?;
+                    }
                 }
                 self.commit().await?;
             }

@@ -64,9 +64,15 @@ const APPLIED: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGI
     installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
     execution_time BIGINT NOT NULL)";
 
-/// Applies the missing migrations, in order, each in a transaction of its own that records it.
-pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrator) -> Result<(), NotMigrated> {
+/// Applies the missing migrations, in order, each in a transaction of its own that records it; the newest one's writes the rows
+/// `told`.
+pub(super) fn migrate(
+    connection: &mut rusqlite::Connection,
+    migrations: &Migrator,
+    told: &Rows<'_>,
+) -> Result<(), NotMigrated> {
     connection.execute_batch(APPLIED)?;
+    let newest = migrations.iter().map(|migration| migration.version).max();
     for migration in migrations.iter() {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let known = transaction
@@ -86,6 +92,9 @@ pub(super) fn migrate(connection: &mut rusqlite::Connection, migrations: &Migrat
              VALUES (?1, ?2, 1, ?3, -1)",
             (migration.version, &migration.description, &*migration.checksum),
         )?;
+        if Some(migration.version) == newest {
+            changes_of(&transaction, told)?;
+        }
         transaction.commit()?;
     }
     Ok(())

@@ -60,6 +60,10 @@ impl AuditRow {
         self.texts[place].as_deref().unwrap_or_default()
     }
 
+    pub fn id(&self) -> &str {
+        self.text(0)
+    }
+
     pub fn action(&self) -> &str {
         self.text(2)
     }

@@ -69,13 +69,12 @@ impl StoreFixture {
     pub fn verdict(claim: &Claim, fate: Fate, notices: Vec<Notice>) -> Verdict {
         Verdict {
             fate,
-            state: claim.work.customer.clone(),
+            customer: claim.work.customer.clone(),
             failures: 0,
             failing_since: None,
             notices,
             seen: Vec::new(),
-            follow_ups: Vec::new(),
-            ends_scheduled: false,
+            follow_up: None,
             wakes_waiting: false,
             remark: None,
             acts: Vec::new(),

@@ -606,6 +606,13 @@ async fn idempotency_keys_are_logged_and_honoured_only_when_switched() {
     let last = log.as_array().and_then(|log| log.last()).expect("an entry");
     assert_eq!((&last["operation"], &last["idempotency_key"]), (&json!("create_building"), &json!("k1")));
     assert_eq!((&last["method"], &last["path"]), (&json!("POST"), &json!(format!("/api/partners/v2.0{path}"))));
+    let numbers = async |path: &str| {
+        let (_, log) = world.control(Method::GET, path, json!({})).await;
+        log.as_array().expect("requests").iter().map(|request| request["number"].as_u64()).collect::<Vec<_>>()
+    };
+    let all = numbers("/requests").await;
+    assert_eq!(all, (1..=all.len() as u64).map(Some).collect::<Vec<_>>());
+    assert_eq!(numbers("/requests?after=1").await, all[1..]);
     world.control(Method::DELETE, "/requests", json!({})).await;
     assert_eq!(world.control(Method::GET, "/requests", json!({})).await.1, json!([]));
 }
