@@ -131,7 +131,7 @@ pub struct EventView {
     pub event: EventSummary,
     /// Calls to Podero that were made for it.
     pub calls: Vec<CallView>,
-    /// What its sender sent.
+    /// The bytes that its sender sent.
     #[serde(flatten)]
     pub original: Option<OriginalBytes>,
 }

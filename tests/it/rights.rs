@@ -199,7 +199,7 @@ fn routes_are_mounted_from_the_table_alone() {
         let mounts = ["web::resource(", "web::scope(", ".route(", ".service(", ".default_service("];
         let found: Vec<_> = mounts.into_iter().filter(|mount| text.contains(mount)).collect();
         let is_home = path.ends_with("/routes.rs");
-        // What no route takes is answered in the other file.
+        // Requests that no route takes are answered in the other file.
         let is_rest = path.ends_with("/mod.rs") && found == [".default_service("];
         assert!(
             found.is_empty() || is_home || is_rest,

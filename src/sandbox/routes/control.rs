@@ -30,7 +30,7 @@ pub(super) struct Control {
     pub(super) path: &'static str,
     /// Status of its answer when it did what it was asked.
     pub(super) status: u16,
-    /// What it does.
+    /// Its effect, in a few words.
     pub(super) summary: &'static str,
     act: ControlAct,
 }

@@ -101,7 +101,7 @@ async fn a_login_gives_a_token_of_the_person_and_moves_their_last_login() {
     assert_eq!(world.send_as(&as_sam, Method::GET, &world.org("/users"), json!({})).await.0, 401);
     assert_eq!(log_in(&world, "sam@example.org", PASSWORD).await.0, 401);
     assert_eq!(world.control(Method::POST, "/tokens", json!({"user_id": sam})).await.0, 404);
-    // Someone new with the address is someone else, invited anew; the old password opens nothing.
+    // A new colleague with the address is another user, invited anew; the old password opens nothing.
     let (again, _) = invited(&world, "staff", "sam@example.org").await;
     assert_ne!(again, sam);
     assert_eq!(log_in(&world, "sam@example.org", PASSWORD).await.0, 401);
