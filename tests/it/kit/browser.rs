@@ -1,7 +1,7 @@
 //! A headless Chromium, driven over WebDriver (W3C), as Debian brings it: the packages `chromium` and `chromium-driver`.
 //!
 //! The protocol is JSON over HTTP, and a test needs ten of its commands, so there is no crate for it. Scripts of pages do not run:
-//! every page of ours has to work without. Each wait has a bound, and none is a pause.
+//! every page of ours has to work without. Each wait has a bound.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,12 +11,18 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::{Client, Method};
+use podero_bridge::pump::sleep;
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Time for which an element is looked for before the test fails: a busy machine draws late.
 const ELEMENT_TIME_MAX_MS: u64 = 20_000;
+/// Pause between two looks at whether a page is gone.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Errors by which the driver says that an element is of a page that was left (W3C, section 6.6): the second when the new page has
+/// an origin of its own.
+const GONE: [&str; 2] = ["stale element reference", "no such element"];
 /// Limit of one command: a page that loads takes the longest.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(60);
 /// Limit of the wait for the browser's end when a test is over or has failed.
@@ -94,10 +100,19 @@ impl Browser {
         self.get(&format!("/element/{element}/text")).await
     }
 
-    /// Clicks on the first element that the selector finds; returns when a page that it leads to is loaded.
+    /// Clicks on the first element that the selector finds, a link or a button that leads to a page; returns when that page is
+    /// shown. The driver answers a click before a slow machine has begun to load, so the old page is waited for until it is gone.
     pub async fn click(&self, selector: &str) {
+        let page_before = self.element("html").await;
         let element = self.element(selector).await;
         self.post(&format!("/element/{element}/click"), json!({})).await;
+        let gone = async {
+            while self.knows(&page_before).await {
+                sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(ELEMENT_TIME_MAX_MS), gone).await;
+        waited.unwrap_or_else(|_| panic!("a click on {selector} leads to no page"));
     }
 
     /// Types into the first element that the selector finds.
@@ -113,6 +128,15 @@ impl Browser {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.png"));
         std::fs::write(&path, picture).expect("it can be written");
         path
+    }
+
+    /// Whether an element is still part of the page that is shown.
+    async fn knows(&self, element: &str) -> bool {
+        let (status, answer) =
+            self.answer(Method::GET, &format!("/{}/element/{element}/name", self.session), &Value::Null).await;
+        // A page that is being left may have no window to ask in: it is gone as well.
+        assert!(status.is_success() || GONE.iter().any(|code| answer["error"] == *code), "{answer}");
+        status.is_success()
     }
 
     async fn element(&self, selector: &str) -> String {
@@ -131,13 +155,19 @@ impl Browser {
 
     /// One command; a test fails with the browser's own words.
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.answer(method, path, body).await;
+        assert!(status.is_success(), "{path}: {}", answer["message"]);
+        answer
+    }
+
+    /// The driver's answer to one command: its status and its value, which is an error when the status is none of success.
+    async fn answer(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let request = self.http.request(method, format!("http://127.0.0.1:{}/session{path}", self.port));
         let request = if body.is_null() { request } else { request.json(body) };
         let answer = request.send().await.expect("the driver answers");
         let status = answer.status();
         let mut answer: Value = answer.json().await.expect("JSON");
-        assert!(status.is_success(), "{path}: {}", answer["value"]["message"]);
-        answer["value"].take()
+        (status, answer["value"].take())
     }
 }
 
