@@ -32,6 +32,7 @@ pub mod apply;
 pub mod inbound;
 pub mod outbound;
 pub mod replica;
+pub mod staff;
 pub mod upkeep;
 pub mod watch;
 // The composition, and what starts it.

@@ -117,6 +117,18 @@ instruments! {
     churns_admitted: Gauge = real() as "podero_bridge_churns_admitted";
     /// The most of them that may: the larger of churn.brake_count and the share of the active customers.
     churns_admitted_limit: Gauge = real() as "podero_bridge_churns_admitted_limit";
+    /// Members of the team, by what the bridge knows: with an end of their access, or without.
+    team_members: GaugeVec = reals(&["access"]) as "podero_bridge_team_members";
+    /// Ends of access that have passed for an hour and were not carried out.
+    team_expiries_overdue: Gauge = real() as "podero_bridge_team_expiries_overdue";
+    /// Events that the policy of the team refused, and that wait for a person; without those of the brake.
+    team_refused: Gauge = real() as "podero_bridge_team_refused";
+    /// Removals and demotions that the brake of the team has parked, and that wait for an approval.
+    team_braked: Gauge = real() as "podero_bridge_team_braked";
+    /// Removals and demotions within team.removals_window that needed no approval.
+    team_removals: Gauge = real() as "podero_bridge_team_removals";
+    /// The most of them that may: team.removals_max.
+    team_removals_limit: Gauge = real() as "podero_bridge_team_removals_limit";
     /// Calls to Podero, by operation and HTTP status, or what happened instead of an answer.
     podero_requests: IntCounterVec = counters(&["operation", "status"]) as "podero_bridge_podero_requests_total";
     /// Answers of Podero that differ from what its pages show, by operation and in which way.
@@ -271,12 +283,29 @@ impl Metrics {
             self.heat_pumps.with_label_values(&[state]).set(f64::NAN);
         }
         self.uncounted_brake();
+        self.uncounted_team();
     }
 
     /// [`Metrics::uncounted`], for the gauges of the churn brake.
     pub fn uncounted_brake(&self) {
         self.churns_admitted.set(f64::NAN);
         self.churns_admitted_limit.set(f64::NAN);
+    }
+
+    /// [`Metrics::uncounted`], for the gauges of the team, which are absent also while it is not administered.
+    pub fn uncounted_team(&self) {
+        for gauge in [
+            &self.team_expiries_overdue,
+            &self.team_refused,
+            &self.team_braked,
+            &self.team_removals,
+            &self.team_removals_limit,
+        ] {
+            gauge.set(f64::NAN);
+        }
+        for access in ["unlimited", "temporary"] {
+            self.team_members.with_label_values(&[access]).set(f64::NAN);
+        }
     }
 
     /// [`Metrics::uncounted`], for the gauges of the database's server; those of its tables have no series before the first count.
@@ -408,6 +437,12 @@ mod tests {
             &metrics.outbox_pending,
             &metrics.audit_unsealed,
             &metrics.audit_sealed,
+            &metrics.team_members.with_label_values(&["temporary"]),
+            &metrics.team_expiries_overdue,
+            &metrics.team_refused,
+            &metrics.team_braked,
+            &metrics.team_removals,
+            &metrics.team_removals_limit,
             &metrics.heat_pumps.with_label_values(&["connected"]),
             &metrics.store_live_rows.with_label_values(&["lanes"]),
             &metrics.store_dead_rows.with_label_values(&["lanes"]),

@@ -36,6 +36,10 @@ names! {
         InvalidEvent = "invalid-event",
         /// JSON, but the source's mapping cannot translate it.
         Unmappable = "unmappable",
+        /// The id of a member of the team is an e-mail address.
+        MemberIdIsAddress = "member-id-is-address",
+        /// The access of a member would end before the event that says so.
+        ExpiresBeforeEvent = "expires-before-event",
         /// A known id with another content.
         EventIdReused = "event-id-reused",
         /// No valid signature, credentials or token.
@@ -92,7 +96,12 @@ impl ProblemKind {
             Self::NotParked | Self::InProgress | Self::NotApprovable | Self::RetryRunning | Self::NoReconnection => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => 415,
-            Self::InvalidEvent | Self::Unmappable | Self::EventIdReused | Self::LandingRequired => 422,
+            Self::InvalidEvent
+            | Self::Unmappable
+            | Self::MemberIdIsAddress
+            | Self::ExpiresBeforeEvent
+            | Self::EventIdReused
+            | Self::LandingRequired => 422,
             Self::TooManyAttempts => 429,
             Self::Unavailable => 503,
         }
@@ -104,6 +113,8 @@ impl ProblemKind {
             Self::Malformed => "The body cannot be parsed",
             Self::InvalidEvent => "Not a valid event",
             Self::Unmappable => "Not what the mapping of this source expects",
+            Self::MemberIdIsAddress => "The id of a member is an e-mail address",
+            Self::ExpiresBeforeEvent => "The access would end before the event",
             Self::EventIdReused => "The event id is known with another content",
             Self::Unauthorized => "The signature or the credentials are not valid",
             Self::Forbidden => "It came from a web page or under a foreign name",

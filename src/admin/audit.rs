@@ -37,7 +37,7 @@ pub struct AuditQuery {
     /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`.
     actor: Option<String>,
     /// Only of this action.
-    #[schemars(extend("enum" = Action::names()))]
+    #[schemars(extend("enum" = Action::names().to_vec()))]
     action: Option<String>,
     /// Only about the thing of this id. Of sealed rows whose actor is `source:NAME`, a page of `/v1/audit` has those about a
     /// customer, for as long as the event is kept (`store.retention`); an export has all, and so has `actor=source:NAME`.

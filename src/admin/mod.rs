@@ -20,6 +20,7 @@ mod refused;
 mod retries;
 mod routes;
 mod state;
+mod team;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
 pub use refused::AccessRefusal;
 pub use routes::{ApiMethod, ApiRoute, RouteRow};
 pub use state::{Admin, Exports, Health, Links, Part};
+pub use team::TeamPage;
 
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
 const ORDER_BYTES_MAX: usize = 128 << 10;

@@ -16,7 +16,7 @@ use actix_web::{HttpResponse, Resource, ResponseError, Route};
 use super::error::ApiError;
 use super::guard::SCOPE;
 use super::state::Admin;
-use super::{audit, events, guard, health, parked, pumps, retries};
+use super::{audit, events, guard, health, parked, pumps, retries, team};
 use crate::domain::audit::Action;
 use crate::domain::identity::Role;
 use crate::domain::names::names;
@@ -32,6 +32,8 @@ names! {
         OpenEvents = "openEvents",
         Event = "event",
         Customer = "customer",
+        Team = "team",
+        Member = "member",
         Parked = "parked",
         OrderRetry = "orderRetry",
         Retries = "retries",
@@ -77,6 +79,8 @@ impl ApiRoute {
             Self::OpenEvents => read("/v1/events", Role::Viewer),
             Self::Event => read("/v1/events/{id}", Role::Viewer),
             Self::Customer => read("/v1/customers/{id}", Role::Viewer),
+            Self::Team => read("/v1/team", Role::Viewer),
+            Self::Member => read("/v1/team/{id}", Role::Viewer),
             Self::Parked => read("/v1/parked", Role::Viewer),
             Self::OrderRetry => act("/v1/parked/retry", Role::Admin, &[Action::RetryOrder, Action::RetryApprove]),
             Self::Retries => read("/v1/parked/retries", Role::Viewer),
@@ -109,6 +113,8 @@ impl ApiRoute {
             Self::OpenEvents => route.to(events::open),
             Self::Event => route.to(events::event),
             Self::Customer => route.to(events::customer),
+            Self::Team => route.to(team::list),
+            Self::Member => route.to(team::member),
             Self::Parked => route.to(parked::list),
             Self::OrderRetry => route.to(retries::order),
             Self::Retries => route.to(retries::list),

@@ -146,7 +146,10 @@ impl Bridge {
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(ends.told(Stage::Dispatcher)));
 
-        let broker = config.amqp.as_ref().map(|amqp| Broker::new(settings::broker(amqp), clock.clone()));
+        let broker = config
+            .amqp
+            .as_ref()
+            .map(|amqp| Broker::new(settings::broker(amqp, config.policy.team.is_enabled), clock.clone()));
         let backlog = Backlog::new(config.store.backlog_max).waking(wakes.outbound.clone());
         let replica = clock.fresh_id();
         let handles = Handles {

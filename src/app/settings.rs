@@ -12,6 +12,9 @@ use crate::domain::verdict;
 use crate::store::Target;
 use crate::{apply, broker, outbound, podero, store};
 
+/// The routing keys of events about the team.
+const TEAM_BINDING: &str = "team.#";
+
 /// Receivers of the bridge's outgoing events.
 pub(super) fn targets(config: &Config) -> Vec<Target> {
     let amqp = config.amqp.as_ref().map(|_| Target::Amqp);
@@ -68,12 +71,16 @@ pub fn podero(config: &Config, sandbox: Option<&OpenSandbox>) -> anyhow::Result<
 }
 
 /// The settings of the broker's connection.
-pub fn broker(amqp: &Amqp) -> broker::BrokerSettings {
+///
+/// With `team.enabled` the queue is bound for the events of the team, too.
+pub fn broker(amqp: &Amqp, has_team: bool) -> broker::BrokerSettings {
+    let is_bound = amqp.bindings.iter().any(|key| key == TEAM_BINDING || key == "#");
+    let of_team = (has_team && !is_bound).then(|| TEAM_BINDING.to_owned());
     broker::BrokerSettings {
         urls: amqp.urls.iter().map(|url| url.expose().to_owned()).collect(),
         inbound_exchange: amqp.inbound_exchange.clone(),
         inbound_queue: amqp.inbound_queue.clone(),
-        bindings: amqp.bindings.clone(),
+        bindings: amqp.bindings.iter().cloned().chain(of_team).collect(),
         outbound_exchange: amqp.outbound_exchange.clone(),
         declare: amqp.declare,
         prefetch: amqp.prefetch,

@@ -27,6 +27,7 @@ use crate::podero::{Client, Drift, Observe};
 use crate::pump::Step;
 use crate::replica::Replica;
 use crate::spec;
+use crate::staff::Staffing;
 use crate::store::{Dialect, Gauges, Store};
 use crate::upkeep::{AuditUpkeep, Counting, Measuring, Upkeep};
 use crate::watch::Watcher;
@@ -39,6 +40,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Wakes {
     /// Wake-up of the applier, which takes all that is due and has room.
     pub(super) work: Arc<Notify>,
+    /// Wake-up of the applier of members.
+    pub(super) team: Arc<Notify>,
     /// Wake-up of every publisher, which looks for notices.
     pub(super) outbound: Arc<Notify>,
     /// Wake-up of the step of bulk retries, when one is ordered.
@@ -51,7 +54,7 @@ impl Default for Wakes {
     fn default() -> Self {
         let work = Arc::<Notify>::default();
         let appliers = Permits::waking(work.clone());
-        Self { work, outbound: Arc::default(), retries: Arc::default(), appliers }
+        Self { work, team: Arc::default(), outbound: Arc::default(), retries: Arc::default(), appliers }
     }
 }
 
@@ -116,6 +119,19 @@ impl Handles {
         }
     }
 
+    /// The applier of members: apart from customers, so that none of their backlogs delays a leave.
+    pub(super) fn team_applier(&self) -> Applier<Client> {
+        let wake = self.wakes.team.clone();
+        Applier { permits: Permits::waking(wake.clone()), wake, ..self.applier() }
+    }
+
+    /// The reading of the list of the staff, while the team is administered.
+    pub(super) fn staffing(&self) -> Option<Staffing<Client>> {
+        let Self { config, store, client, clock, .. } = self.clone();
+        let policy = config.policy.team.clone();
+        policy.is_enabled.then(|| Staffing { store, partner: client, clock, policy })
+    }
+
     pub(super) fn watcher(&self) -> Watcher<Client> {
         let Self { config, store, client, clock, wakes, call_time_max, .. } = self.clone();
         Watcher {
@@ -159,6 +175,7 @@ impl Handles {
             clock,
             interval: config.watch.policy.interval,
             brake: config.policy.brake,
+            team: Some(config.policy.team.clone()).filter(|team| team.is_enabled),
             counted: Box::new(counted),
             last_took: Mutex::default(),
         }
@@ -194,13 +211,14 @@ impl Handles {
             store,
             clock,
             wake: wakes.work,
+            wake_team: wakes.team,
             metrics,
             batch_max: config.http.batch_max,
             body_bytes_max: config.http.body_max,
             backlog,
             trees: TreeBudget::default(),
             mapper,
-            types: AllowedTypes::of(&config.sources),
+            types: AllowedTypes::of(&config.sources).with_team(config.policy.team.is_enabled),
         }
     }
 

@@ -92,6 +92,7 @@ pub(super) async fn start(
 ) -> anyhow::Result<()> {
     use Stage::{Gauges, Outbound, Replica, Work};
     let applier = Arc::new((Arc::new(handles.applier()), Mutex::new(JoinSet::new())));
+    let team = Arc::new((Arc::new(handles.team_applier()), Mutex::new(JoinSet::new())));
     let (replica, upkeep, counting) =
         (Arc::new(handles.replica()), Arc::new(handles.upkeep()), Arc::new(handles.counting()));
     let (audit, seal_within) = (Arc::new(handles.audit_upkeep()), handles.config.audit.seal_within);
@@ -126,6 +127,10 @@ pub(super) async fn start(
     if let Some(measuring) = handles.measuring().map(Arc::new) {
         table.push(task(Gauges, "server", upkeep::SERVER_GAUGES_EVERY, timer, &measuring, |it| it.step().boxed()));
     }
+    if let Some(staffing) = handles.staffing().map(Arc::new) {
+        table.push(task(Work, "staff", LOOK_EVERY, timer, &staffing, |it| it.list_step().boxed()));
+        table.push(task(Work, "left", FORGET_EVERY, timer, &staffing, |it| it.forget_step().boxed()));
+    }
     if let Some(publisher) = handles.to_broker().map(Arc::new) {
         let row = || task(Outbound, "publish", LOOK_EVERY, &wakes.outbound, &publisher, |it| it.step().boxed());
         table.extend(std::iter::repeat_with(row).take(PUBLISHERS));
@@ -149,12 +154,16 @@ pub(super) async fn start(
         tasks.spawn(row.stage, row.run(ends));
     }
     let feeds = task(Work, "apply", LOOK_EVERY, &wakes.work, &applier, |(it, work)| it.clone().feed(work).boxed());
-    let feeds = feeds.run(ends);
-    tasks.spawn(Work, async move {
-        feeds.await;
-        let mut working = std::mem::take(&mut *applier.1.lock().expect("no code panics while it spawns"));
-        // Not `join_all`, which would panic over a task that did.
-        while working.join_next().await.is_some() {}
-    });
+    tasks.spawn(Work, until_settled(feeds.run(ends), applier.clone()));
+    let feeds = task(Work, "team", LOOK_EVERY, &wakes.team, &team, |(it, work)| it.clone().feed_members(work).boxed());
+    tasks.spawn(Work, until_settled(feeds.run(ends), team.clone()));
     Ok(())
+}
+
+/// Feeds an applier until its stage ends, and waits for what it works on.
+async fn until_settled<A: Send + Sync>(feeds: impl Future<Output = ()>, applier: Arc<(A, Mutex<JoinSet<()>>)>) {
+    feeds.await;
+    let mut working = std::mem::take(&mut *applier.1.lock().expect("no code panics while it spawns"));
+    // Not `join_all`, which would panic over a task that did.
+    while working.join_next().await.is_some() {}
 }

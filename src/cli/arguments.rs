@@ -13,6 +13,7 @@ use crate::config::DEFAULT_SOURCE;
 use crate::domain::audit::Action;
 use crate::domain::chain::ChainHead;
 use crate::domain::identity::{NAME_CHARS_MAX, Role, is_operator_name};
+use crate::domain::team::MemberId;
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, ID_CHARS_MAX, Timestamp};
 use crate::store::{AUDIT_PAGE_MAX, ExportFormat, OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
@@ -68,7 +69,10 @@ pub(super) enum Command {
     /// Add, list, change or remove operators: people with a role and a password of their own at the admin API
     #[command(subcommand)]
     Operator(OperatorCommand),
-    /// Remove a customer's personal data from every table and leave a tombstone; Podero is not touched
+    /// List or review the utility's own team: members, roles, logins, ends of access
+    #[command(subcommand)]
+    Team(TeamCommand),
+    /// Remove a customer's, or a member's, personal data from every table and leave a tombstone; Podero is not touched
     Erase(EraseArguments),
     /// Show the events of a message and the calls that it would cause, with their bodies. Nothing is sent or stored
     Explain(ExplainArguments),
@@ -153,7 +157,7 @@ pub(super) enum Parked {
         at: StoreOptions,
     },
     /// Give events up; they stay visible as skipped. --reason and --all skip messages that never became an event; --reason
-    /// churn_brake skips all of that reason
+    /// churn_brake or team_brake skips all of that reason
     Skip {
         #[command(flatten)]
         which: Which,
@@ -196,6 +200,24 @@ pub(super) enum Customers {
         /// The utility's own id
         #[arg(value_parser = customer)]
         customer_id: CustomerId,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TeamCommand {
+    /// List members: those whom events named, and those whom only Podero has
+    List {
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// List what a person should look at: ends of access that have passed, members without a login for a time, users whom no event
+    /// named, members whom Podero lacks, admins beyond the policy
+    Review {
+        /// Days without a login after which a member counts as inactive
+        #[arg(long, value_name = "N", default_value_t = 90)]
+        inactive_days: u32,
         #[command(flatten)]
         at: StoreOptions,
     },
@@ -374,6 +396,10 @@ fn customer(text: &str) -> Result<CustomerId, String> {
     CustomerId::accept(text).ok_or_else(|| format!("a customer's id has 1 to {ID_CHARS_MAX} printable characters"))
 }
 
+fn member(text: &str) -> Result<MemberId, String> {
+    MemberId::accept(text).ok_or_else(|| format!("a member's id has 1 to {ID_CHARS_MAX} printable characters"))
+}
+
 /// Says whether `--format` is `csv`.
 fn is_csv(text: &str) -> Result<bool, String> {
     match text {
@@ -394,10 +420,13 @@ fn delimiter(text: &str) -> Result<u8, String> {
 /// Customer to erase, and messages that mention them.
 #[derive(Debug, Args)]
 pub(super) struct EraseArguments {
-    /// The utility's own id
-    #[arg(value_parser = customer)]
-    pub(super) customer_id: CustomerId,
-    /// Erase the customer even if active, or with events or outgoing events that are not done
+    /// The utility's own id of the customer
+    #[arg(value_parser = customer, required_unless_present = "member", conflicts_with = "member")]
+    pub(super) customer_id: Option<CustomerId>,
+    /// The utility's own id of a member of its team, instead of a customer
+    #[arg(long, value_name = "MEMBER_ID", value_parser = member)]
+    pub(super) member: Option<MemberId>,
+    /// Erase the person even if active, or with events or outgoing events that are not done
     #[arg(long)]
     pub(super) force: bool,
     /// Also empty this message, which mentions the id; may be repeated
@@ -461,7 +490,7 @@ pub(super) struct RetryArguments {
     /// Do not wait for the end, with --reason or --all; the running bridge continues the retry
     #[arg(long, conflicts_with = "ids")]
     pub(super) detach: bool,
-    /// Approve churns that the brake has parked (`churn_brake`), so that they take effect. With --reason, prints their
+    /// Approve events that a brake has parked (`churn_brake`, `team_brake`), so that they take effect. With --reason, prints their
     /// number first, and asks
     #[arg(long, conflicts_with = "all")]
     pub(super) approve: bool,

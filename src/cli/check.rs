@@ -45,7 +45,7 @@ pub(super) async fn run(config: Config, offline: bool) -> anyhow::Result<()> {
     line("store", store);
     match &config.amqp {
         Some(amqp) => {
-            let broker = Broker::new(settings::broker(amqp), clock.clone());
+            let broker = Broker::new(settings::broker(amqp, config.policy.team.is_enabled), clock.clone());
             line("broker", broker.check().await.map_err(|error| error.to_string()));
         }
         None => say("-       broker: not configured"),

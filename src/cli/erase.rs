@@ -1,4 +1,4 @@
-//! `erase CUSTOMER_ID`: removes a customer's personal data from every table, leaving a tombstone.
+//! `erase CUSTOMER_ID`, or `erase --member MEMBER_ID`: removes a person's data from every table, leaving a tombstone.
 //!
 //! It prints what prevents the erasure and how to resolve it, and never the erased data. It does not touch Podero: a
 //! customer who is active there must be churned first.
@@ -22,7 +22,11 @@ pub(super) async fn run(erase: EraseArguments) -> Result<(), CliError> {
     let opened = open_with_key(&load_store(erase.at.config.as_deref(), true)?).await?;
     let messages: Vec<_> = erase.messages.into_iter().map(EventId).collect();
     let by = actor::of_process();
-    let result = opened.store.erase(erase.customer_id.as_str(), &messages, erase.force, &by).await;
+    let result = match (&erase.customer_id, &erase.member) {
+        (_, Some(member)) => opened.store.erase_member(member, &messages, erase.force, &by).await,
+        (Some(customer), None) => opened.store.erase(customer.as_str(), &messages, erase.force, &by).await,
+        (None, None) => return Err(CliError::Usage("name a customer, or a member by --member".to_owned())),
+    };
     // The erasure is committed; a failure from here on does not undo it.
     let scrubbed = if matches!(result, Ok(Ok(_))) { opened.store.scrub().await } else { Ok(true) };
     opened.close().await;
@@ -61,22 +65,20 @@ fn what_to_do(found: &InTheWay) -> String {
     let mut lines = Vec::new();
     if found.is_claimed {
         lines.push(
-            "- the bridge is working on the customer (or died over it): try again in a minute, with the bridge running; \
+            "- the bridge is working on an event of this person (or died over it): try again in a minute, with the bridge running; \
              --force does not help"
                 .to_owned(),
         );
     }
     if found.is_unknown {
-        lines.push(
-            "- nothing is known of this customer: is the id right? --force leaves a tombstone all the same".to_owned(),
-        );
+        lines.push("- nothing is known of this id: is it right? --force leaves a tombstone all the same".to_owned());
     }
     for id in &found.no_messages {
         lines.push(format!("- {id} is no message that never became an event. With --force it is left out"));
     }
     if found.is_active {
         lines.push(
-            "- the customer is active at Podero: send customer.churned first. With --force Podero keeps the user, and the \
+            "- the person is active at Podero: send customer.churned, or team.member_left, first. With --force Podero keeps the user, and the \
              watch will come across it again"
                 .to_owned(),
         );

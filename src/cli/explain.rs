@@ -16,18 +16,21 @@ use super::output::{print_json, say};
 use super::table;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
+use crate::domain::call::Operation;
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::event::Transport;
 use crate::domain::plan::Work;
-use crate::domain::rehearsal::{Rehearsal, placeholder, rehearse};
+use crate::domain::rehearsal::{placeholder, rehearse};
+use crate::domain::team::{MemberWork, TeamEvent, TeamMember, rehearse_member};
 use crate::domain::verdict::Fate;
+use crate::domain::work::SentEvent;
 use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::explain::{Explained, ProofCheck, explain};
 use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::{Delivery, MessageReader, Unreadable};
-use crate::podero;
+use crate::podero::{self, CallPreview};
 use crate::problem::Problem;
 use crate::store::StoreView;
 
@@ -161,50 +164,79 @@ impl Setting<'_> {
         Ok(json!({ "events": events }))
     }
 
-    /// One event, what is known of its customer, and what would follow.
+    /// One event, what is known of its customer or member, and what would follow.
     async fn event(&self, explained: &Explained) -> anyhow::Result<Value> {
-        let event = match &explained.event {
-            Ok(event) => event,
+        let sent = match &explained.event {
+            Ok(sent) => sent,
             Err(problem) => return Ok(json!({ "refused": shown_problem(problem) })),
         };
-        let mut explanation = json!({"event": event, "type": event.happening.type_name()});
-        let (customer, pending) = match self.opened {
-            Some(opened) => opened.knowledge(event.customer.as_str()).await?,
-            None => (Customer::default(), 0),
+        let mut explanation = match sent {
+            SentEvent::Customer(event) => self.of_customer(event).await?,
+            SentEvent::Member(event) => self.of_member(event).await?,
         };
         if let (Some(opened), Some((origin, origin_id))) = (self.opened, &explained.identity)
             && let Some((id, state)) = opened.told_before(&self.source.name, origin, origin_id).await?
         {
             explanation["known"] = json!({"id": id, "state": state});
         }
+        Ok(explanation)
+    }
+
+    async fn of_customer(&self, event: &Event) -> anyhow::Result<Value> {
+        let mut explanation = json!({"event": event, "type": event.happening.type_name()});
+        let (customer, pending) = match self.opened {
+            Some(opened) => opened.knowledge(event.customer.as_str()).await?,
+            None => (Customer::default(), 0),
+        };
         explanation["customer"] = json!({
             "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
         });
         let rehearsal = rehearse(Work::new(event.clone(), self.now, customer), self.now, &self.config.policy);
-        explanation["outcome"] = json!(outcome(event, &rehearsal, self.now));
-        explanation["calls"] = rehearsal
-            .calls
-            .iter()
-            .map(|call| {
-                let shown = podero::preview(call);
-                let key = call.idempotency_key(event.id).is_some();
-                json!({"operation": call.operation().name(), "method": shown.method, "path": named(&shown.path),
-                       "idempotency_key": key, "body": shown.body.map(|body| named_in(&body))})
-            })
-            .collect();
+        explanation["outcome"] = json!(outcome(event.effective_at, rehearsal.fate.as_ref(), self.now));
+        let calls = rehearsal.calls.iter();
+        let calls =
+            calls.map(|call| shown(call.operation(), podero::preview(call), call.idempotency_key(event.id).is_some()));
+        explanation["calls"] = calls.collect();
+        explanation["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+        Ok(explanation)
+    }
+
+    /// What an event of a member would become. Whether the policy allows it depends on the list of the staff, which is not asked for.
+    async fn of_member(&self, event: &TeamEvent) -> anyhow::Result<Value> {
+        let mut explanation = json!({"event": event, "type": event.happening.type_name()});
+        let (member, pending) = match self.opened {
+            Some(opened) => opened.knowledge_of_member(&event.member.lane()).await?,
+            None => (TeamMember::default(), 0),
+        };
+        explanation["member"] = json!({
+            "is_active": member.facts.is_active(), "podero_user_id": member.user_id(), "events_before_it": pending,
+        });
+        let rehearsal =
+            rehearse_member(MemberWork::new(event.clone(), self.now, member), self.now, &self.config.policy);
+        explanation["outcome"] = json!(outcome(event.effective_at, rehearsal.fate.as_ref(), self.now));
+        let calls = rehearsal.calls.iter();
+        let calls = calls.map(|call| {
+            shown(call.operation(), podero::preview_of_member(call), call.idempotency_key(event.id).is_some())
+        });
+        explanation["calls"] = calls.collect();
         explanation["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
         Ok(explanation)
     }
 }
 
-fn outcome(event: &Event, rehearsal: &Rehearsal, now: Timestamp) -> String {
-    let ahead = event.effective_at.filter(|at| *at > now);
+fn shown(operation: Operation, call: CallPreview, has_key: bool) -> Value {
+    json!({"operation": operation.name(), "method": call.method, "path": named(&call.path),
+           "idempotency_key": has_key, "body": call.body.map(|body| named_in(&body))})
+}
+
+fn outcome(effective_at: Option<Timestamp>, fate: Option<&Fate>, now: Timestamp) -> String {
+    let ahead = effective_at.filter(|at| *at > now);
     let when = ahead.map(|at| format!("on {at}, unless a later word replaces it: ")).unwrap_or_default();
-    let what = match &rehearsal.fate {
+    let what = match fate {
         Some(Fate::Applied { stale }) if stale.is_empty() => "applied".to_owned(),
         Some(Fate::Applied { stale }) => format!("applied, but for what something newer says: {}", stale.join(", ")),
         Some(Fate::Superseded) => "superseded: something newer says otherwise, or it says nothing".to_owned(),
-        Some(Fate::Waiting { until }) => format!("waits for the customer's sign-up, until {until}"),
+        Some(Fate::Waiting { until }) => format!("waits for the sign-up, or the join, until {until}"),
         Some(Fate::Parked { reason, detail }) => format!("parked: {} {detail}", reason.name()),
         Some(Fate::Retry { setback, .. }) => format!("tried again: {}", setback.name()),
         None => "no end within the bound of calls".to_owned(),
@@ -247,8 +279,10 @@ fn narrate(explanation: &Value) {
         }
         line("event", &event["type"]);
         say(&indented(&event["event"]));
-        line("customer", &event["event"]["customer"]);
-        say(&indented(&event["customer"]));
+        for subject in ["customer", "member"].into_iter().filter(|subject| !event[*subject].is_null()) {
+            line(subject, &event["event"][subject]);
+            say(&indented(&event[subject]));
+        }
         if let Some(known) = event.get("known") {
             let (id, state) = (text(&known["id"]), text(&known["state"]));
             line("known", &json!(format!("a duplicate of event {id}, which is {state}: nothing more would happen")));

@@ -27,6 +27,7 @@ mod serve;
 mod show;
 mod signals;
 mod table;
+mod team;
 mod test;
 
 use std::path::Path;
@@ -87,6 +88,7 @@ async fn run() -> Result<(), CliError> {
         Command::Events(command) => events::run(command).await?,
         Command::Customers(Customers::Show { customer_id, at }) => show::customer(&at, &customer_id).await?,
         Command::Operator(command) => operator::run(command).await?,
+        Command::Team(command) => team::run(command).await?,
         Command::Erase(erase) => erase::run(erase).await?,
         // As with --sandbox: no account is needed, since nothing is sent.
         Command::Explain(explain) => explain::run(load(explain.config.as_deref(), true)?, explain).await?,
@@ -135,6 +137,7 @@ mod tests {
             | Command::Check { .. }
             | Command::Events(_)
             | Command::Customers(_)
+            | Command::Team(_)
             | Command::Explain(_)
             | Command::Test { .. }
             | Command::Parked(Parked::List { .. } | Parked::Show { .. })
@@ -143,6 +146,7 @@ mod tests {
             Command::Serve { .. } => &[
                 Action::StoreMigrate,
                 Action::EventReceive,
+                Action::TeamChange,
                 Action::RetryEnd,
                 Action::AuditTrim,
                 Action::TokenAdd,
@@ -162,7 +166,7 @@ mod tests {
             Command::Operator(OperatorCommand::Add { .. }) => &[Action::OperatorAdd],
             Command::Operator(OperatorCommand::Change { .. }) => &[Action::OperatorChange],
             Command::Operator(OperatorCommand::Remove { .. }) => &[Action::OperatorRemove],
-            Command::Erase(_) => &[Action::CustomerErase],
+            Command::Erase(_) => &[Action::CustomerErase, Action::MemberErase],
             Command::Import(_) => &[Action::EventsImport, Action::EventReceive],
             Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
             Command::Migrate { .. } => &[Action::StoreMigrate],

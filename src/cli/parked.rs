@@ -204,7 +204,7 @@ async fn confirm(meant: &[&ParkedGroup], retry: &RetryArguments) -> Result<(), C
         return Err(CliError::Usage(format!("{shown}; to release them add --yes")));
     }
     say(&shown);
-    say("Release them? Each takes its customer away at Podero. Type yes:");
+    say("Release them? Each takes its customer, or its member, away at Podero. Type yes:");
     let answer = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).map(|_| answer)

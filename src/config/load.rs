@@ -16,9 +16,11 @@ use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
 use super::secret::Secret;
 use super::sections::{
-    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, watch,
+    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, team,
+    watch,
 };
 use crate::domain::plan::Policy;
+use crate::domain::team::TeamPolicy;
 
 /// Every section with its keys, in the order of the documents.
 pub const KEYS: Keys = Keys {
@@ -33,6 +35,7 @@ pub const KEYS: Keys = Keys {
         onboarding::ONBOARDING,
         moving::MOVE,
         churn::CHURN,
+        team::TEAM,
         watch::WATCH,
         watch::SEVERITY,
         audit::AUDIT,
@@ -67,7 +70,7 @@ pub struct Config {
     pub amqp: Option<amqp::Amqp>,
     /// The partner, and the limits of calls to it.
     pub podero: podero::Podero,
-    /// The core's policy: sections `[retry]`, `[onboarding]`, `[move]` and `[churn]`.
+    /// The core's policy: sections `[retry]`, `[onboarding]`, `[move]`, `[churn]` and `[team]`.
     pub policy: Policy,
     /// The watch over the connectivity of heat pumps.
     pub watch: watch::Watch,
@@ -119,6 +122,15 @@ impl Config {
     /// Every problem of these.
     pub fn load_store(path: Option<&Path>, environment: &Strings, with_key: bool) -> Result<store::Store, Problems> {
         read_file(path, environment, |r| Some(store::read(r, with_key)))
+    }
+
+    /// As [`Config::load`], but only `[team]` is read and checked.
+    ///
+    /// # Errors
+    ///
+    /// Every problem of it.
+    pub fn load_team(path: Option<&Path>, environment: &Strings) -> Result<TeamPolicy, Problems> {
+        read_file(path, environment, |r| Some(team::read(r)))
     }
 
     /// As [`Config::load`], but only `[store]` with its key, `[http]` and the sources are read and checked.
@@ -179,6 +191,7 @@ fn policy(r: &mut Reader, timeout: Duration) -> Policy {
         churn: r.value(&churn::DELETE),
         retention: r.value(&churn::RETENTION),
         brake: churn::brake(r),
+        team: team::read(r),
     }
 }
 

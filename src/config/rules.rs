@@ -389,6 +389,33 @@ pub(super) fn types() -> Rule<Types> {
         .map(Types)
 }
 
+/// Domains of e-mail addresses, in lower case: `example.com`, or `*.example.com` for its subdomains. The list may be empty.
+pub(super) fn domains() -> Rule<Vec<String>> {
+    let allowed = "a list of domains such as [\"example.com\", \"*.example.com\"]";
+    list_or_none(allowed, |domain| {
+        let name = domain.strip_prefix("*.").unwrap_or(domain);
+        let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '@' | '*' | ',' | '/');
+        name.contains('.') && name.chars().all(is_plain) && name.split('.').all(|label| !label.is_empty())
+    })
+    .map(|domains| domains.into_iter().map(|domain| domain.to_lowercase()).collect())
+}
+
+/// Ids or e-mail addresses of people. The list may be empty. A problem never shows one.
+pub(super) fn ids() -> Rule<Vec<String>> {
+    let rule = list_or_none("a list of ids or e-mail addresses, each of 1 to 254 characters", |id| {
+        (1..=254).contains(&id.chars().count()) && !id.chars().any(char::is_control)
+    });
+    Rule { is_hidden: true, ..rule }
+}
+
+/// Items in order, or none.
+fn list_or_none(allowed: &str, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<String>> {
+    Rule::new(Form::List, allowed, move |text| {
+        let items: Vec<&str> = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()).collect();
+        items.iter().all(|item| is_item(item)).then(|| items.into_iter().map(str::to_owned).collect())
+    })
+}
+
 /// At least one item, each in order.
 fn list(allowed: String, is_item: impl Fn(&str) -> bool + 'static) -> Rule<Vec<String>> {
     Rule::new(Form::List, allowed, move |text| {

@@ -21,6 +21,9 @@ names! {
     /// Format of log lines.
     pub enum LogFormat { Text = "text", Json = "json", Auto = "auto" }
 
+    /// The way in which a member's user is deleted.
+    pub(super) enum TeamDelete { Soft = "soft", Hard = "hard" }
+
     /// Kind of a source's proof that a request is its own. [`super::verify::Verify`] has the settings of each.
     pub(super) enum VerifyBy {
         StandardWebhooks = "standard-webhooks", Hmac = "hmac", Bearer = "bearer", Basic = "basic", None = "none",

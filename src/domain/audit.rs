@@ -34,6 +34,9 @@ names! {
         /// A retry of many events has come to its end; `to` is the number of events that it moved.
         RetryEnd = "retry.end",
         CustomerErase = "customer.erase",
+        MemberErase = "member.erase",
+        /// The policy of the team refuses an event; `to` is its type. A change at Podero has the row of its call.
+        TeamChange = "team.change",
         /// A reconnection link is made for the owner of a heat pump.
         LinkCreate = "link.create",
         EventsImport = "events.import",
@@ -192,6 +195,8 @@ impl Action {
             Self::RetryStop => "RE003",
             Self::RetryEnd => "RE004",
             Self::CustomerErase => "CU001",
+            Self::MemberErase => "ME001",
+            Self::TeamChange => "TE001",
             Self::LinkCreate => "LI001",
             Self::AuditExport => "AU001",
             Self::AuditTrim => "AU002",

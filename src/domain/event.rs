@@ -119,6 +119,14 @@ names! {
         Updated = "customer.updated",
         /// The customer left.
         Churned = "customer.churned",
+        /// A person joined the utility's team.
+        MemberJoined = "team.member_joined",
+        /// Something known about a member of the team was corrected.
+        MemberUpdated = "team.member_updated",
+        /// A member of the team has another role.
+        MemberRoleChanged = "team.member_role_changed",
+        /// A member of the team left.
+        MemberLeft = "team.member_left",
     }
 
     /// The state of an accepted event.
@@ -147,6 +155,16 @@ names! {
         Amqp = "amqp",
         /// A line of a file that an operator imported.
         Import = "import",
+    }
+}
+
+impl EventKind {
+    /// True if it is about a member of the team, and not about a customer.
+    pub fn is_of_team(self) -> bool {
+        match self {
+            Self::SignedUp | Self::Moved | Self::Updated | Self::Churned => false,
+            Self::MemberJoined | Self::MemberUpdated | Self::MemberRoleChanged | Self::MemberLeft => true,
+        }
     }
 }
 

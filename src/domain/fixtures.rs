@@ -90,6 +90,7 @@ pub(super) fn policy() -> Policy {
         churn: ChurnDelete::Soft,
         retention: 30 * DAY,
         brake: None,
+        team: crate::domain::team::TeamPolicy::default(),
     }
 }
 

@@ -28,11 +28,13 @@ pub mod partner_health;
 pub mod plan;
 pub mod rehearsal;
 pub mod retry;
+pub mod team;
 pub mod text;
 mod timestamp;
 pub mod unheard;
 pub mod utf8;
 pub mod verdict;
+pub mod work;
 
 pub use ids::{CustomerId, EventId, ID_CHARS_MAX, NAMESPACE, Stamp, is_printable_id};
 pub use timestamp::Timestamp;

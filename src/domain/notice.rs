@@ -21,6 +21,14 @@ names! {
         CustomerRelocated = "customer.relocated",
         /// The customer is gone from Podero.
         CustomerOffboarded = "customer.offboarded",
+        /// A member of the team has a user at Podero.
+        TeamMemberAdded = "team.member_added",
+        /// A member's user at Podero shows what an event said.
+        TeamMemberChanged = "team.member_changed",
+        /// A member's user at Podero is gone.
+        TeamMemberRemoved = "team.member_removed",
+        /// A member's access ends soon.
+        TeamAccessExpiring = "team.access_expiring",
         /// A person is needed.
         EventParked = "event.parked",
         /// An alert was triggered for a heat pump.

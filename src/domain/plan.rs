@@ -20,6 +20,7 @@ use super::event::{Event, Field, Happening};
 use super::identity::Actor;
 use super::names::names;
 use super::retry::RetrySchedule;
+use super::team::TeamPolicy;
 
 /// The operator's choices (contract §4); the same for every event.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Policy {
     pub retention: Duration,
     /// `churn.brake_*`; `None`: no limit to the customers who may leave at once.
     pub brake: Option<Brake>,
+    /// `team.*`.
+    pub team: TeamPolicy,
 }
 
 /// Languages of Podero's Connect pages (API page "create a new device onboarding session").

@@ -112,6 +112,30 @@ names! {
         GaveUp = "gave_up",
         /// More customers would leave within `churn.brake_window` than may without an approval.
         ChurnBrake = "churn_brake",
+        /// `team.enabled` is off.
+        TeamDisabled = "team_disabled",
+        /// The id of a member is an e-mail address, which names another person one day.
+        MemberIdIsAddress = "member_id_is_address",
+        /// The access would end before the event that gives it.
+        ExpiresBeforeEvent = "expires_before_event",
+        /// The domain of the member's e-mail address is not in `team.email_domains`.
+        ForeignEmailDomain = "foreign_email_domain",
+        /// A guest must be staff, with an end of the access within `team.guest_access_max`.
+        GuestAccess = "guest_access",
+        /// `team.protected` names the member.
+        ProtectedMember = "protected_member",
+        /// `team.allow_admins` is off.
+        AdminNotAllowed = "admin_not_allowed",
+        /// Fewer than `team.min_admins` active admins would be left, now or when an access ends.
+        TooFewAdmins = "too_few_admins",
+        /// More members would be removed or demoted within `team.removals_window` than may without an approval.
+        TeamBrake = "team_brake",
+        /// Podero's user of this member is a customer.
+        NotATeamMember = "not_a_team_member",
+        /// Podero has no user of a member who should have one; only a join invites.
+        MemberMissing = "member_missing",
+        /// No join came in time.
+        NoJoin = "no_join",
         /// The bridge does not understand it as an event.
         Untranslatable = "untranslatable",
         /// A message with more bytes, or a batch with more events, than the bridge takes at once.
@@ -131,7 +155,24 @@ names! {
 
 impl Reason {
     /// The reasons that a person's approval overrides: the event is right, but there are too many like it.
-    pub const APPROVABLE: [Self; 1] = [Self::ChurnBrake];
+    pub const APPROVABLE: [Self; 2] = [Self::ChurnBrake, Self::TeamBrake];
+
+    /// The reasons for which the policy of the team refuses an event, in the order in which they are looked at.
+    pub const OF_TEAM_POLICY: [Self; 8] = [
+        Self::TeamDisabled,
+        Self::MemberIdIsAddress,
+        Self::ForeignEmailDomain,
+        Self::GuestAccess,
+        Self::ProtectedMember,
+        Self::AdminNotAllowed,
+        Self::TooFewAdmins,
+        Self::TeamBrake,
+    ];
+
+    /// True if it is a refusal of the policy of the team, which the audit log records.
+    pub fn is_of_team_policy(self) -> bool {
+        Self::OF_TEAM_POLICY.contains(&self)
+    }
 
     /// True if an approval overrides it.
     pub fn is_approvable(self) -> bool {
@@ -141,11 +182,11 @@ impl Reason {
 
 /// The results of a claim that become durable, in one transaction.
 #[derive(Debug, Clone)]
-pub struct Verdict {
+pub struct Verdict<S = Customer, E = Event> {
     /// The way in which the claim ends.
     pub fate: Fate,
-    /// The customer afterwards.
-    pub customer: Customer,
+    /// The customer, or the member, afterwards.
+    pub state: S,
     /// Failures in a row that count against the event.
     pub failures: u32,
     /// The time at which they began.
@@ -154,9 +195,11 @@ pub struct Verdict {
     pub notices: Vec<Notice>,
     /// Heat pumps that are no longer watched.
     pub seen: Vec<PumpChange>,
-    /// An event of the bridge's own that follows later.
-    pub follow_up: Option<Event>,
-    /// True if events that wait for the customer's sign-up must be looked at again.
+    /// Events of the bridge's own that follow later.
+    pub follow_ups: Vec<E>,
+    /// True if an end of a member's access that was scheduled before is over.
+    pub ends_scheduled: bool,
+    /// True if events that wait for the customer's sign-up, or the member's join, must be looked at again.
     pub wakes_waiting: bool,
     /// For the timeline of an event that ended: the newer facts that replaced its own, and the points in which the bridge
     /// deviated from the event. Names of facts and ids of events, never a value.
@@ -178,30 +221,15 @@ pub fn judge(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy:
 }
 
 fn decide(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &Policy) -> Decision {
-    let is_server_error = reply.is_server_error();
-    let setback = |otherwise| if is_server_error { Setback::ServerError } else { otherwise };
-    match reply {
-        Reply::Done(answer) => done(work, call, answer),
-        Reply::Refused(refusal) => refused(work, call, &refusal),
-        Reply::Busy { after } => {
-            // One customer that Podero never serves must not pause the calls of all others. It never ages.
-            work.failures = work.failures.saturating_add(1);
-            let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
-            let delay = policy.schedule.delay(work.failures, moment.jitter).min(BUSY_DELAY_MAX).max(wish);
-            Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
-        }
-        Reply::Held { .. } => {
-            // Less and less often: if Podero forbids only this customer, its tries open the circuit for all. It never ages
-            // towards giving up (`failing_since` stays), since Podero may refuse the bridge itself.
-            work.failures = work.failures.saturating_add(1);
-            let delay = policy.schedule.delay(work.failures, moment.jitter);
-            Decision::Settle(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
-        }
-        Reply::Unsent { why } => Decision::Settle(fail(work, setback(Setback::Unsent), why, moment, policy)),
-        Reply::Unknown { why } => {
-            doubt(&mut work.customer, call);
-            let mut fate = fail(work, setback(Setback::Unknown), why, moment, policy);
-            if call.idempotency_key(work.event.id).is_some() {
+    let is_unknown = matches!(reply, Reply::Unknown { .. });
+    if is_unknown {
+        doubt(&mut work.customer, call);
+    }
+    match answered(tries(work), reply, moment, policy) {
+        Ok(Answer::Done(answer)) => done(work, call, answer),
+        Ok(Answer::Refused(refusal)) => refused(work, call, &refusal),
+        Err(mut fate) => {
+            if is_unknown && call.idempotency_key(work.event.id).is_some() {
                 // Full jitter may be no wait at all. A look-up that overtakes a create would find nothing yet, and an overtaken
                 // change would be written over the one that came after it.
                 let quiet_until = moment.now.plus(policy.doubt_pause);
@@ -212,6 +240,57 @@ fn decide(work: &mut Work, call: &Call, reply: Reply, moment: Moment, policy: &P
             }
             Decision::Settle(fate)
         }
+    }
+}
+
+/// The row of failures of an event.
+pub(super) struct Tries<'a> {
+    /// Failures in a row that count against it.
+    pub(super) failures: &'a mut u32,
+    /// The time at which they began.
+    pub(super) failing_since: &'a mut Option<Timestamp>,
+}
+
+fn tries(work: &mut Work) -> Tries<'_> {
+    Tries { failures: &mut work.failures, failing_since: &mut work.failing_since }
+}
+
+/// A reply that says something about the event.
+pub(super) enum Answer<A> {
+    /// Podero did it.
+    Done(A),
+    /// Podero never will.
+    Refused(Refusal),
+}
+
+/// Podero's answer; the error is the fate of an event that got none.
+pub(super) fn answered<A>(
+    tries: Tries<'_>,
+    reply: Reply<A>,
+    moment: Moment,
+    policy: &Policy,
+) -> Result<Answer<A>, Fate> {
+    let is_server_error = reply.is_server_error();
+    let setback = |otherwise| if is_server_error { Setback::ServerError } else { otherwise };
+    match reply {
+        Reply::Done(answer) => Ok(Answer::Done(answer)),
+        Reply::Refused(refusal) => Ok(Answer::Refused(refusal)),
+        Reply::Busy { after } => {
+            // One customer that Podero never serves must not pause the calls of all others. It never ages.
+            *tries.failures = tries.failures.saturating_add(1);
+            let wish = after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            let delay = policy.schedule.delay(*tries.failures, moment.jitter).min(BUSY_DELAY_MAX).max(wish);
+            Err(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Busy })
+        }
+        Reply::Held { .. } => {
+            // Less and less often: if Podero forbids only this customer, its tries open the circuit for all. It never ages
+            // towards giving up (`failing_since` stays), since Podero may refuse the bridge itself.
+            *tries.failures = tries.failures.saturating_add(1);
+            let delay = policy.schedule.delay(*tries.failures, moment.jitter);
+            Err(Fate::Retry { at: moment.now.plus(delay), setback: Setback::Held })
+        }
+        Reply::Unsent { why } => Err(fail_again(tries, setback(Setback::Unsent), why, moment, policy)),
+        Reply::Unknown { why } => Err(fail_again(tries, setback(Setback::Unknown), why, moment, policy)),
     }
 }
 
@@ -252,13 +331,18 @@ fn doubt(customer: &mut Customer, call: &Call) {
 
 /// Counts a failure: try again later, or give up when it has gone on for too long.
 pub fn fail(work: &mut Work, setback: Setback, why: &str, moment: Moment, policy: &Policy) -> Fate {
-    let since = *work.failing_since.get_or_insert(moment.now);
-    work.failures = work.failures.saturating_add(1);
+    fail_again(tries(work), setback, why, moment, policy)
+}
+
+/// As [`fail`], for any event.
+pub(super) fn fail_again(tries: Tries<'_>, setback: Setback, why: &str, moment: Moment, policy: &Policy) -> Fate {
+    let since = *tries.failing_since.get_or_insert(moment.now);
+    *tries.failures = tries.failures.saturating_add(1);
     if moment.now.since(since) >= policy.give_up_after {
-        let detail = format!("{} failures since {since}, the last one: {why}", work.failures);
+        let detail = format!("{} failures since {since}, the last one: {why}", tries.failures);
         return Fate::Parked { reason: Reason::GaveUp, detail };
     }
-    let delay = policy.schedule.delay(work.failures, moment.jitter);
+    let delay = policy.schedule.delay(*tries.failures, moment.jitter);
     Fate::Retry { at: moment.now.plus(delay), setback }
 }
 
@@ -447,12 +531,12 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
     let mut customer = Customer { facts: facts.clone(), podero, unheard };
     let mut verdict_notices = Vec::new();
     let mut seen = Vec::new();
-    let mut follow_up = None;
+    let mut follow_ups = Vec::new();
     match &fate {
         Fate::Applied { .. } => {
             acts::forget_heard(&mut customer, &work.event);
             seen = retire_pumps(work, &mut customer, now, policy);
-            follow_up = purge_event(work, &customer, now, policy);
+            follow_ups.extend(purge_event(work, &customer, now, policy));
             let freed = std::mem::take(&mut customer.podero.leaving);
             customer.stay(freed);
             verdict_notices.extend(outcome(work, &customer, now));
@@ -470,12 +554,13 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
     Verdict {
         remark,
         fate,
-        customer,
+        state: customer,
         failures: work.failures,
         failing_since: work.failing_since,
         notices: verdict_notices,
         seen,
-        follow_up,
+        follow_ups,
+        ends_scheduled: false,
         wakes_waiting: ends && about_existence,
         acts: work.acts.clone(),
     }
@@ -572,32 +657,48 @@ fn outcome(work: &Work, customer: &Customer, now: Timestamp) -> Option<Notice> {
     })
 }
 
+/// The subject of a notice that a person is needed.
+pub(super) struct About<'a> {
+    pub(super) event: EventId,
+    pub(super) customer: Option<&'a str>,
+    pub(super) member: Option<&'a str>,
+    pub(super) type_name: &'static str,
+}
+
 /// The notice that a person is needed: ids and the reason, never the payload.
 pub fn parked_notice(event: &Event, reason: Reason, now: Timestamp) -> Notice {
-    let customer = event.customer.as_str();
-    parked(event.id, Some(customer), event.happening.type_name(), reason, now)
+    let (customer, type_name) = (Some(event.customer.as_str()), event.happening.type_name());
+    parked_about(About { event: event.id, customer, member: None, type_name }, reason, now)
 }
 
 /// The notice that an unreadable message needs a person.
 pub fn unreadable_notice(id: EventId, reason: Reason, now: Timestamp) -> Notice {
-    parked(id, None, UNKNOWN, reason, now)
+    parked_about(About { event: id, customer: None, member: None, type_name: UNKNOWN }, reason, now)
 }
 
-fn parked(id: EventId, customer: Option<&str>, type_name: &str, reason: Reason, now: Timestamp) -> Notice {
+pub(super) fn parked_about(about: About<'_>, reason: Reason, now: Timestamp) -> Notice {
+    let About { event: id, customer, member, type_name } = about;
+    let order_key = match (customer, member) {
+        (Some(customer), _) => format!("customer/{customer}"),
+        (None, Some(member)) => format!("member/{member}"),
+        (None, None) => format!("event/{id}"),
+    };
+    let data = json!({
+        "event_id": id,
+        "customer_id": customer,
+        "member_id": member,
+        "type": type_name,
+        "reason": reason.name(),
+        "parked_at": now,
+    });
     Notice {
         // Each parking is a notice of its own, also of the same event after a retry: the moment is part of the cause.
         id: notice_id(&format!("{id}/{}", now.micros()), Topic::EventParked),
         topic: Topic::EventParked,
-        order_key: customer.map_or_else(|| format!("event/{id}"), |customer| format!("customer/{customer}")),
-        subject: customer.map_or_else(|| id.to_string(), str::to_owned),
+        order_key,
+        subject: customer.or(member).map_or_else(|| id.to_string(), str::to_owned),
         time: now,
-        data: json!({
-            "event_id": id,
-            "customer_id": customer,
-            "type": type_name,
-            "reason": reason.name(),
-            "parked_at": now,
-        }),
+        data,
     }
 }
 

@@ -11,8 +11,8 @@ use super::signature::{self, Verified};
 use super::types::AllowedTypes;
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
-use crate::domain::event::Event;
 use crate::domain::event::Transport;
+use crate::domain::work::SentEvent;
 use crate::problem::Problem;
 
 /// The result of checking the proof that the source demands.
@@ -32,7 +32,7 @@ pub struct Explained {
     /// The sender's identity of it: CloudEvents `source` and `id`.
     pub identity: Option<(String, String)>,
     /// The event, or the problem with it.
-    pub event: Result<Event, Problem>,
+    pub event: Result<SentEvent, Problem>,
 }
 
 /// Checks the proof, and reads the message whether the proof is valid or not. `from_queue` are the properties of a message from

@@ -191,6 +191,8 @@ impl ParkCause {
             (ProblemKind::EventIdReused, Reason::EventIdReused),
             (ProblemKind::TooLarge, Reason::TooLarge),
             (ProblemKind::TypeNotAllowed, Reason::TypeNotAllowed),
+            (ProblemKind::MemberIdIsAddress, Reason::MemberIdIsAddress),
+            (ProblemKind::ExpiresBeforeEvent, Reason::ExpiresBeforeEvent),
         ];
         let of_all = reasons.iter().find(|(kind, _)| problems.iter().all(|problem| problem.kind == *kind));
         let reason = of_all.map_or(Reason::Untranslatable, |(_, reason)| *reason);

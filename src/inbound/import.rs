@@ -92,6 +92,7 @@ impl Inbox {
             store,
             clock,
             wake: Arc::default(),
+            wake_team: Arc::default(),
             metrics: Metrics::new(),
             batch_max: 1,
             body_bytes_max,

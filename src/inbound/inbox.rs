@@ -41,6 +41,8 @@ pub struct Inbox {
     pub clock: Clock,
     /// Wakes an applier after a commit.
     pub wake: Arc<Notify>,
+    /// Wakes an applier of members after a commit.
+    pub wake_team: Arc<Notify>,
     /// Counters.
     pub metrics: Metrics,
     /// `http.batch_max`.
@@ -225,7 +227,8 @@ impl Inbox {
                     | EventState::Parked
                     | EventState::Skipped => {
                         self.backlog.grow(*state);
-                        self.wake.notify_one();
+                        let is_of_team = kind.is_some_and(EventKind::is_of_team);
+                        (if is_of_team { &self.wake_team } else { &self.wake }).notify_one();
                     }
                 }
             }
@@ -247,6 +250,7 @@ pub(super) fn unavailable(error: &store::Error) -> Problem {
 pub(super) fn kind_of(arrival: &Arrival) -> Option<EventKind> {
     match &arrival.content {
         Content::Event(event) => event.happening.kind(),
+        Content::Team(event) => event.happening.kind(),
         Content::Parked { .. } => None,
     }
 }
@@ -272,6 +276,7 @@ mod tests {
             store: store.clone(),
             clock,
             wake: Arc::default(),
+            wake_team: Arc::default(),
             metrics: Metrics::new(),
             batch_max: 1,
             body_bytes_max: 1 << 10,

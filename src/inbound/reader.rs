@@ -9,11 +9,13 @@ use super::held::HeldMessage;
 use super::json;
 use super::mapping::mapper::{MapError, Mapper};
 use super::mapping::{self, Message};
+use super::sent;
 use super::signature::Verified;
 use super::text;
 use super::types::AllowedTypes;
 use super::wire;
-use crate::domain::event::{Event, EventKind, Transport};
+use crate::domain::event::{EventKind, Transport};
+use crate::domain::work::SentEvent;
 use crate::domain::{EventId, Timestamp};
 use crate::problem::{Problem, ProblemKind};
 use crate::store::{Arrival, Content};
@@ -128,14 +130,14 @@ pub(super) struct Translator<'a> {
 impl Translator<'_> {
     /// The event of an envelope, if the source may send it. An event without a time of its own happened when its message was
     /// sent; if that is unknown too, when it came.
-    pub(super) fn event(&self, envelope: &mut Envelope, id: EventId) -> Result<Event, Problem> {
+    pub(super) fn event(&self, envelope: &mut Envelope, id: EventId) -> Result<SentEvent, Problem> {
         let delivery = self.held.verified.delivery();
         self.types.check(&delivery.source, &envelope.type_name)?;
         if envelope.time.is_none() {
             let sent_at = self.held.sent_at()?;
             envelope.time = sent_at.or_else(|| Some(wire::happened_by(delivery.received_at, self.trusted)));
         }
-        wire::event(envelope, id, delivery.received_at)
+        sent::event(envelope, id, delivery.received_at, self.types.has_team())
     }
 
     /// The row of an envelope's event. A type that the source may not send is added to `refused`.
@@ -163,7 +165,10 @@ impl Translator<'_> {
             digest,
             raw: envelope.raw,
             envelope: envelope.beside,
-            content: Content::Event(event),
+            content: match event {
+                SentEvent::Customer(event) => Content::Event(event),
+                SentEvent::Member(event) => Content::Team(event),
+            },
         })
     }
 }

@@ -19,6 +19,8 @@ use crate::store::{Desk, RefusalRows};
 #[derive(Debug, Clone, Default)]
 pub struct AllowedTypes {
     types: Arc<BTreeMap<String, Types>>,
+    /// `team.enabled`.
+    has_team: bool,
     rows: Arc<RefusalRows>,
 }
 
@@ -26,7 +28,18 @@ impl AllowedTypes {
     /// The types by `source.types`. A source that is not configured (RabbitMQ's need not be) has the default.
     pub fn of(sources: &[Source]) -> Self {
         let types = sources.iter().map(|source| (source.name.clone(), source.types.clone())).collect();
-        Self { types: Arc::new(types), rows: Arc::default() }
+        Self { types: Arc::new(types), has_team: false, rows: Arc::default() }
+    }
+
+    /// As [`AllowedTypes::of`], with `team.enabled`.
+    #[must_use]
+    pub fn with_team(self, has_team: bool) -> Self {
+        Self { has_team, ..self }
+    }
+
+    /// True if the team is administered: what its policy refuses at once is refused at the entrance.
+    pub(super) fn has_team(&self) -> bool {
+        self.has_team
     }
 
     /// Writes down events that a source may not send. No refusal waits long for its row.

@@ -20,7 +20,7 @@ use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
 use crate::problem::{FieldError, Problem};
 
 /// Limit of names and e-mail addresses. Podero shows none; RFC 5321 allows an address 254 octets.
-const PERSONAL_CHARS_MAX: usize = 254;
+pub(super) const PERSONAL_CHARS_MAX: usize = 254;
 /// Limit of Podero for street, addition, town and a building's name.
 const TEXT_CHARS_MAX: usize = 100;
 /// Limit of Podero for a building's `zip_code`.
@@ -32,10 +32,10 @@ pub const WHOLE_MAX: i64 = i32::MAX as i64;
 
 /// Limit of how far ahead of its arrival an event may say that it happened: a sender's clock may be wrong, and a date may stand
 /// for the end of its day. A later time would win over everything true until then.
-const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const TIME_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Limit of how far ahead an event may be announced. A date in the far future is a typing error, and its event would wait for ever.
-const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+pub(super) const EFFECTIVE_AHEAD_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// The values that a field may have.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,8 @@ pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result
 }
 
 fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut Vec<FieldError>) -> Option<Event> {
-    let Some(kind) = EventKind::from_name(&envelope.type_name) else {
+    let kind = EventKind::from_name(&envelope.type_name).filter(|kind| !kind.is_of_team());
+    let Some(kind) = kind else {
         let known = EventKind::names().join(", ");
         errors.push(FieldError::new("/type", format!("not a known type; one of {known}")));
         return None;
@@ -120,8 +121,8 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
         FieldError::new(format!("/{name}"), reason)
     }));
-    let mut data = Reader { fields: data, pointer: "/data".to_owned(), errors };
-    let customer = data.customer(envelope.subject.as_deref());
+    let mut data = FieldReader { fields: data, pointer: "/data".to_owned(), errors };
+    let customer = data.subject_id(CUSTOMER_ID, envelope.subject.as_deref(), CustomerId::accept);
     if !controls.is_empty() {
         data.near_misses(controls, customer.as_ref());
     }
@@ -137,6 +138,9 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         EventKind::Moved => Happening::Moved(data.relocation()?),
         EventKind::Updated => Happening::Updated(data.details(false)),
         EventKind::Churned => Happening::Churned,
+        EventKind::MemberJoined | EventKind::MemberUpdated | EventKind::MemberRoleChanged | EventKind::MemberLeft => {
+            return None;
+        }
     };
     let may_be_ahead = matches!(happening, Happening::Moved(_) | Happening::Churned);
     Some(Event {
@@ -154,7 +158,12 @@ fn controls_of(kind: EventKind) -> &'static [&'static str] {
     match kind {
         EventKind::Moved => &CONTROLS,
         EventKind::Churned => &[CANCELLED, EFFECTIVE_AT],
-        EventKind::SignedUp | EventKind::Updated => &[],
+        EventKind::SignedUp
+        | EventKind::Updated
+        | EventKind::MemberJoined
+        | EventKind::MemberUpdated
+        | EventKind::MemberRoleChanged
+        | EventKind::MemberLeft => &[],
     }
 }
 
@@ -183,14 +192,14 @@ fn deeper<'a>(value: &'a Value, controls: &[&'static str], depth: usize) -> Opti
 pub const NOTHING: [&str; 6] = ["null", "(null)", "nil", "none", "undefined", "nan"];
 
 /// Reads one JSON object and notes everything that is wrong in it.
-struct Reader<'a> {
-    fields: &'a Map<String, Value>,
-    pointer: String,
-    errors: &'a mut Vec<FieldError>,
+pub(super) struct FieldReader<'a> {
+    pub(super) fields: &'a Map<String, Value>,
+    pub(super) pointer: String,
+    pub(super) errors: &'a mut Vec<FieldError>,
 }
 
-impl<'a> Reader<'a> {
-    fn wrong(&mut self, name: &str, reason: impl Into<String>) {
+impl<'a> FieldReader<'a> {
+    pub(super) fn wrong(&mut self, name: &str, reason: impl Into<String>) {
         // RFC 6901: `~` and `/` are escaped.
         let name = name.replace('~', "~0").replace('/', "~1");
         self.errors.push(FieldError::new(format!("{}/{name}", self.pointer), reason));
@@ -202,7 +211,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text without blanks and invisible characters around it, in one line; an empty one counts as not given.
-    fn text(&mut self, name: &str, chars_max: usize) -> Option<Cow<'a, str>> {
+    pub(super) fn text(&mut self, name: &str, chars_max: usize) -> Option<Cow<'a, str>> {
         let text = trim(self.raw_text(name)?);
         let is_street = [Field::StreetAndNumber, Field::StreetAddInfo].iter().any(|field| field.name() == name);
         let text = if is_street { one_line(text) } else { Cow::Borrowed(text) };
@@ -233,7 +242,7 @@ impl<'a> Reader<'a> {
         text
     }
 
-    fn moment(&mut self, name: &str) -> Option<Timestamp> {
+    pub(super) fn moment(&mut self, name: &str) -> Option<Timestamp> {
         let read = date::read_exact(&self.text(name, TEXT_CHARS_MAX)?);
         if let Err(fault) = read {
             let form = "must be an RFC 3339 date and time, like 2026-10-01T00:00:00+02:00";
@@ -301,28 +310,33 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// `subject` or `data.customer_id`; when both are given they must agree.
-    fn customer(&mut self, subject: Option<&str>) -> Option<CustomerId> {
+    /// `subject` or the field of this name in `data`; when both are given they must agree.
+    pub(super) fn subject_id<T: PartialEq>(
+        &mut self,
+        name: &str,
+        subject: Option<&str>,
+        accept: fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let is_blank = |value: &&Value| value.as_str().is_some_and(|text| trim(text).is_empty());
-        let given = self.given(CUSTOMER_ID).filter(|value| !is_blank(value)).is_some();
-        let own = self.id(CUSTOMER_ID, CustomerId::accept);
-        // A blank one names no customer, as an empty one does.
-        match (subject.filter(|subject| !trim(subject).is_empty()), own) {
-            (Some(subject), Some(own)) if CustomerId::accept(subject).as_ref() != Some(&own) => {
-                self.wrong(CUSTOMER_ID, "must be the same as `subject`");
+        let given = self.given(name).filter(|value| !is_blank(value)).is_some();
+        let own = self.id(name, accept);
+        // A blank one names no one, as an empty one does.
+        match (subject.filter(|text| !trim(text).is_empty()), own) {
+            (Some(subject), Some(own)) if accept(subject).as_ref() != Some(&own) => {
+                self.wrong(name, "must be the same as `subject`");
                 None
             }
             (_, Some(own)) => Some(own),
             (Some(subject), None) if !given => {
-                let customer = CustomerId::accept(subject);
-                if customer.is_none() {
+                let id = accept(subject);
+                if id.is_none() {
                     let reason = format!("must have 1 to {ID_CHARS_MAX} characters, none of them invisible");
                     self.errors.push(FieldError::new("/subject", reason));
                 }
-                customer
+                id
             }
             (None, None) if !given => {
-                self.wrong(CUSTOMER_ID, "is required (here or as `subject`)");
+                self.wrong(name, "is required (here or as `subject`)");
                 None
             }
             (Some(_), None) | (None, None) => None,
@@ -421,7 +435,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn flag(&mut self, name: &str) -> Option<bool> {
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         let flag = self.given(name)?.as_bool();
         if flag.is_none() {
             self.wrong(name, "must be true or false");
@@ -439,7 +453,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the object under `name`; `None` if there is none.
-    fn inside<T>(&mut self, name: &str, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
+    fn inside<T>(&mut self, name: &str, read: impl FnOnce(&mut FieldReader<'_>) -> T) -> Option<T> {
         let value = self.given(name)?;
         let Some(fields) = value.as_object() else {
             self.wrong(name, must_be("an object", value));
@@ -447,7 +461,7 @@ impl<'a> Reader<'a> {
         };
         let pointer = format!("{}/{name}", self.pointer);
         let mut errors = Vec::new();
-        let found = read(&mut Reader { fields, pointer, errors: &mut errors });
+        let found = read(&mut FieldReader { fields, pointer, errors: &mut errors });
         self.errors.append(&mut errors);
         Some(found)
     }
@@ -484,7 +498,7 @@ fn plain_blanks(text: Cow<'_, str>) -> Cow<'_, str> {
 const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
 
 /// `true` for two parts around one `@`, neither empty nor with a space in it: Podero judges the rest.
-fn looks_like_email(text: &str) -> bool {
+pub(super) fn looks_like_email(text: &str) -> bool {
     let fits = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains('@');
     let parts = text.split_once('@').filter(|_| !text.contains(NOT_IN_EMAIL));
     parts.is_some_and(|(local, host)| fits(local) && fits(host))

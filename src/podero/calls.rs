@@ -162,18 +162,18 @@ impl PartnerCall for Call {
         matches!(self, Self::CreateUser { .. }).then_some(Reply::Held { status })
     }
 
-    fn values_of_user(&self) -> Option<Vec<&FieldValue>> {
+    fn values_of_user(&self) -> Option<Vec<FieldValue>> {
         if let Self::CreateUser { record, .. } = self {
-            return Some(record.values().collect());
+            return Some(record.values().cloned().collect());
         }
         if let Self::UpdateUser { changes, .. } = self {
-            return Some(changes.values().flatten().collect());
+            return Some(changes.values().flatten().cloned().collect());
         }
         None
     }
 }
 
-fn users(org: Uuid) -> String {
+pub(super) fn users(org: Uuid) -> String {
     format!("{PREFIX}/org/{org}/users")
 }
 

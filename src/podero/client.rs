@@ -23,8 +23,9 @@ use super::turnstile::{Throttle, Turnstile, Urgency, turnstile};
 use super::wire::{self, PartnerCall, Reading, RequestParts};
 use crate::clock::Clock;
 use crate::domain::alert::Observation;
-use crate::domain::call::{Call, Operation, Reconnection, Reply, ResolveCue, UserFound};
+use crate::domain::call::{Call, Operation, Reconnection, Refusal, Reply, ResolveCue, UserFound};
 use crate::domain::partner_health::{CircuitCause, Hold, Opening, PartnerHealth};
+use crate::domain::team::{MemberCall, MemberDone};
 use crate::domain::{CustomerId, Timestamp};
 
 /// Timeout of connecting. Shorter than the whole deadline, so that a host which does not answer at all is `Unsent`, not
@@ -58,7 +59,16 @@ pub struct CallPreview {
 
 /// Shows how a call would be sent, and sends nothing.
 pub fn preview(call: &Call) -> CallPreview {
-    match PartnerCall::request(call, Uuid::nil()) {
+    previewed(PartnerCall::request(call, Uuid::nil()))
+}
+
+/// As [`preview`], of a call about a member.
+pub fn preview_of_member(call: &MemberCall) -> CallPreview {
+    previewed(PartnerCall::request(call, Uuid::nil()))
+}
+
+fn previewed(request: Result<RequestParts, Refusal>) -> CallPreview {
+    match request {
         Ok(RequestParts { method, path, body }) => CallPreview { method: method.to_string(), path, body },
         Err(refusal) => CallPreview { method: "none".to_owned(), path: refusal.detail, body: None },
     }
@@ -278,6 +288,15 @@ impl Client {
 
 impl Partner for Client {
     async fn call(&self, call: &Call, idempotency_key: Option<Uuid>, until: Timestamp) -> Reply {
+        self.0.ask_in_time(call, idempotency_key, until).await
+    }
+
+    async fn call_for_member(
+        &self,
+        call: &MemberCall,
+        idempotency_key: Option<Uuid>,
+        until: Timestamp,
+    ) -> Reply<MemberDone> {
         self.0.ask_in_time(call, idempotency_key, until).await
     }
 

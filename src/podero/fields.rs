@@ -77,7 +77,8 @@ pub(super) fn is_read(name: &str) -> bool {
     );
     let is_link = matches!(name, "authorization_url" | "authentication_url" | "redirect_url");
     let is_of_customer = || [&Field::PERSONAL[..], &Field::ADDRESS, &Field::BUILDING].into_iter().any(is_own);
-    is_of_heat_pump || is_link || is_of_user_line(name) || is_of_customer()
+    let is_of_login = matches!(name, "last_login" | "joined_at");
+    is_of_heat_pump || is_link || is_of_login || is_of_user_line(name) || is_of_customer()
 }
 
 pub(super) fn user(item: &Map<String, Value>, observed: Record) -> Option<UserFound> {
@@ -229,7 +230,7 @@ fn label(value: &Value) -> Option<String> {
 }
 
 /// Text, or a number written as text (a ZIP code, a key): Podero's pages show both.
-fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

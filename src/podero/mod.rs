@@ -18,6 +18,7 @@ mod client;
 mod drift;
 mod fields;
 mod gate;
+mod members;
 mod moments;
 mod partner;
 mod pruned;
@@ -27,7 +28,7 @@ mod turnstile;
 mod wire;
 
 pub use check::{Checked, Unfit};
-pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview};
+pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview, preview_of_member};
 pub use drift::Drift;
 pub use gate::ProbePurpose;
 pub use partner::{Observe, Partner};

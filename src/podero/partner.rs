@@ -10,6 +10,7 @@ use super::drift::Drift;
 use crate::domain::Timestamp;
 use crate::domain::alert::Observation;
 use crate::domain::call::{Call, Operation, Reply, UserFound};
+use crate::domain::team::{MemberCall, MemberDone};
 
 /// Podero, as the stages see it. No call fails but by its reply, and none panics. A call that is dropped before its reply
 /// is ready may have happened all the same.
@@ -17,6 +18,14 @@ pub trait Partner: Send + Sync + 'static {
     /// Makes one call for an event, before every poll and within [`super::Settings::call_time_max`]. A call that has not left the
     /// bridge at `until` never does: the claim's lease would not cover its end.
     fn call(&self, call: &Call, idempotency_key: Option<Uuid>, until: Timestamp) -> impl Future<Output = Reply> + Send;
+
+    /// As [`Partner::call`], for an event of a member.
+    fn call_for_member(
+        &self,
+        call: &MemberCall,
+        idempotency_key: Option<Uuid>,
+        until: Timestamp,
+    ) -> impl Future<Output = Reply<MemberDone>> + Send;
 
     /// Reads all users of the organisation, for the watch.
     fn list_users(&self) -> impl Future<Output = Reply<Vec<UserFound>>> + Send;

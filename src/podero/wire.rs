@@ -99,7 +99,7 @@ pub(super) trait PartnerCall: fmt::Debug + Sync {
     }
 
     /// The values that the call writes about a user; `None`: it writes no user.
-    fn values_of_user(&self) -> Option<Vec<&FieldValue>> {
+    fn values_of_user(&self) -> Option<Vec<FieldValue>> {
         None
     }
 }
@@ -384,7 +384,11 @@ fn failure<R: PartnerCall>(request: &R, received: &Received, now: Timestamp) -> 
         408 | 425 | 429 => Reply::Busy { after },
         503 if after.is_some() => Reply::Busy { after },
         409 if user.is_some() => refused(RefusalKind::Duplicate),
-        400 | 422 if user.as_ref().is_some_and(|sent| speaks_of_duplicate(sent, received.body())) => {
+        400 | 422
+            if user
+                .as_ref()
+                .is_some_and(|sent| speaks_of_duplicate(&sent.iter().collect::<Vec<_>>(), received.body())) =>
+        {
             refused(RefusalKind::Duplicate)
         }
         400..=499 => refused(RefusalKind::Invalid),

@@ -13,14 +13,14 @@ use super::answers::{challenge_answer, info, itself, json_answer, later_answer, 
 use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
 use crate::admin::{
     AlertsQuery, ApiRoute, AuditQuery, ExportQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery,
-    ReconnectLink, RetryOne,
+    ReconnectLink, RetryOne, TeamPage,
 };
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::problem::ProblemKind as Kind;
 use crate::store::{
-    AlertView, AuditRecord, BulkRetry, CustomerView, EventSummary, EventView, ExportFormat, OpenEvent, OutageView,
-    PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, PumpView,
+    AlertView, AuditRecord, BulkRetry, CustomerView, EventSummary, EventView, ExportFormat, MemberView, OpenEvent,
+    OutageView, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, PumpView,
 };
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
@@ -74,6 +74,14 @@ fn operation(route: ApiRoute) -> Value {
         ApiRoute::Customer => {
             let less = "A viewer gets it without `state`, and outgoing events without `data`.";
             op("A customer and all that happened").says(less).one().get(schema::<CustomerView>())
+        }
+        ApiRoute::Team => {
+            let team = op("The members of the team: those whom events named, and those whom only Podero has");
+            team.page(schema::<TeamPage>())
+        }
+        ApiRoute::Member => {
+            let less = "A viewer gets it without `state`, and outgoing events without `data`.";
+            op("A member and all that happened").says(less).one().get(schema::<MemberView>())
         }
         ApiRoute::Parked => op("What needs a person, oldest first").query::<ParkedQuery>().page(parked()),
         ApiRoute::RetryParked => {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::schemas::{object, or_null};
 use crate::domain::ID_CHARS_MAX;
 use crate::domain::event::{EventKind, Field};
+use crate::domain::team::MemberRole;
 use crate::inbound::cloudevents::ATTRIBUTE_CHARS_MAX;
 use crate::inbound::wire::{FieldForm, NOTHING, WHOLE_MAX, form};
 
@@ -39,10 +40,19 @@ fn event(kind: EventKind) -> Value {
         EventKind::Moved => ("The customer left one home for another.", moved()),
         EventKind::Updated => ("Something known about the customer was corrected.", details(false)),
         EventKind::Churned => ("The customer left.", churned()),
+        EventKind::MemberJoined => ("A person joined the utility's team.", member_joined()),
+        EventKind::MemberUpdated => ("Something known about a member of the team was corrected.", member_updated()),
+        EventKind::MemberRoleChanged => ("A member of the team has another role.", member_role_changed()),
+        EventKind::MemberLeft => ("A member of the team left.", member_left()),
     };
-    let customer_id = "the utility's own id of the customer; here or as `subject`, the same if both";
-    data["properties"]["customer_id"] = id(customer_id);
-    let is_all_in_subject = kind == EventKind::Churned;
+    let (whose, subject) = if kind.is_of_team() { ("member", "member_id") } else { ("customer", "customer_id") };
+    let subject_id = format!("the utility's own id of the {whose}; here or as `subject`, the same if both");
+    data["properties"][subject] = id(&subject_id);
+    if kind.is_of_team() {
+        data["properties"][subject]["description"] =
+            json!(format!("{subject_id}; never an e-mail address, which is refused as member-id-is-address"));
+    }
+    let is_all_in_subject = matches!(kind, EventKind::Churned | EventKind::MemberLeft);
     if is_all_in_subject {
         data["type"] = json!(["object", "null"]);
     }
@@ -60,7 +70,7 @@ fn event(kind: EventKind) -> Value {
     event["description"] = json!(format!("{description} A CloudEvent 1.0 in the structured JSON format."));
     let when = "when it happened, at most a day ahead and not before 2000-01-02; without it the moment of its arrival";
     let properties = &mut event["properties"];
-    properties["subject"] = id("the customer's id");
+    properties["subject"] = id(&format!("the {whose}'s id"));
     properties["time"] = json!({"type": "string", "format": "date-time", "pattern": YEAR, "description": when});
     properties["datacontenttype"] = json!({"type": "string", "pattern": JSON_TYPE, "description": "JSON of any kind"});
     properties["data"] = data;
@@ -68,7 +78,15 @@ fn event(kind: EventKind) -> Value {
     let extension = "an extension attribute; kept";
     event["additionalProperties"] = json!({"type": ["string", "integer", "boolean", "null"], "description": extension});
     event["not"] = json!({"required": ["data", "data_base64"]});
-    if matches!(kind, EventKind::Moved | EventKind::Churned) {
+    let may_be_ahead = match kind {
+        EventKind::Moved
+        | EventKind::Churned
+        | EventKind::MemberJoined
+        | EventKind::MemberRoleChanged
+        | EventKind::MemberLeft => true,
+        EventKind::SignedUp | EventKind::Updated | EventKind::MemberUpdated => false,
+    };
+    if may_be_ahead {
         // They belong into `data`; next to it they are refused, since ignoring them could take something away.
         for name in ["cancelled", "effective_at", "effectiveat"] {
             event["properties"][name] = json!(false);
@@ -77,7 +95,7 @@ fn event(kind: EventKind) -> Value {
     if !is_all_in_subject {
         event["required"].as_array_mut().into_iter().for_each(|names| names.push(json!("data")));
     }
-    let named = json!({"required": ["data"], "properties": {"data": {"type": "object", "required": ["customer_id"]}}});
+    let named = json!({"required": ["data"], "properties": {"data": {"type": "object", "required": [subject]}}});
     event["anyOf"] = json!([{"required": ["subject"]}, named]);
     event
 }
@@ -140,6 +158,58 @@ fn churned() -> Value {
         ("reason".to_owned(), json!({"description": "for the sender's own use"})),
     ]);
     json!({"type": "object", "properties": properties})
+}
+
+fn member_joined() -> Value {
+    let mut properties = person();
+    properties["email"]["type"] = json!("string");
+    properties.insert("role".to_owned(), role());
+    properties
+        .insert("expires_at".to_owned(), ahead("when the access ends by itself; not before the event's own time"));
+    announced(
+        &mut properties,
+        "when the member joins",
+        "the join that was announced is off; nothing else is needed then",
+    );
+    let is_cancelled = json!({"required": ["cancelled"], "properties": {"cancelled": {"const": true}}});
+    json!({"type": "object", "properties": properties, "anyOf": [{"required": ["email", "role"]}, is_cancelled]})
+}
+
+fn member_updated() -> Value {
+    let mut properties = person();
+    let end = "when the access ends by itself, not before the event's own time; null removes the end";
+    properties.insert("expires_at".to_owned(), ahead(end));
+    json!({"type": "object", "properties": properties})
+}
+
+fn member_role_changed() -> Value {
+    let mut properties = Map::from_iter([("role".to_owned(), role())]);
+    let off = "the change that was announced is off; nothing else is needed then";
+    announced(&mut properties, "when the role changes", off);
+    let is_cancelled = json!({"required": ["cancelled"], "properties": {"cancelled": {"const": true}}});
+    json!({"type": "object", "properties": properties, "anyOf": [{"required": ["role"]}, is_cancelled]})
+}
+
+fn member_left() -> Value {
+    let mut properties = Map::from_iter([("reason".to_owned(), json!({"description": "for the sender's own use"}))]);
+    announced(&mut properties, "when the member leaves", "the leave that was announced is off");
+    json!({"type": "object", "properties": properties})
+}
+
+fn announced(properties: &mut Map<String, Value>, when: &str, off: &str) {
+    properties.insert("effective_at".to_owned(), ahead(when));
+    properties.insert("cancelled".to_owned(), cancelled(off));
+}
+
+/// The fields of a member's person.
+fn person() -> Map<String, Value> {
+    let mut properties = properties(&[Field::Email, Field::FirstName, Field::LastName]);
+    properties["email"]["pattern"] = json!(format!("^[{IN_EMAIL}]+@[{IN_EMAIL}]+$"));
+    properties
+}
+
+fn role() -> Value {
+    json!({"type": "string", "enum": MemberRole::names(), "description": "the role at Podero"})
 }
 
 fn ahead(description: &str) -> Value {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::schemas::{count, moment, object, one_of, or_null, text, text_or_null, uuid, with};
 use crate::domain::alert::{BLIND_DEDUP_KEY, BlindCause, Cause, Resolution, Severity};
 use crate::domain::notice::Topic;
+use crate::domain::team::{Departure, MemberRole};
 use crate::domain::verdict::Reason;
 use crate::outbound::SOURCE;
 
@@ -25,6 +26,16 @@ fn notice(topic: Topic) -> Value {
         Topic::CustomerProvisioned => ("User and building exist at Podero.", "the customer's id", home()),
         Topic::CustomerRelocated => ("The move is complete at Podero.", "the customer's id", home()),
         Topic::CustomerOffboarded => ("The customer is gone from Podero.", "the customer's id", gone()),
+        Topic::TeamMemberAdded => ("A member has a user at Podero.", "the member's id", member(None)),
+        Topic::TeamMemberChanged => ("A member's user shows what an event said.", "the member's id", member(None)),
+        Topic::TeamMemberRemoved => {
+            let resolution = one_of(&[Departure::Left.name(), Departure::Expired.name()], "why the member is gone");
+            ("A member's user is gone from Podero.", "the member's id", member(Some(("resolution", resolution))))
+        }
+        Topic::TeamAccessExpiring => {
+            let end = moment("when the access ends, unless a later event moves it");
+            ("A member's access ends soon.", "the member's id", member(Some(("expires_at", end))))
+        }
         Topic::EventParked => ("A person is needed.", "the customer's id, or the event's", parked()),
         Topic::HeatPumpDisconnected => (
             "A heat pump is disconnected, or unstable: open a ticket.",
@@ -80,10 +91,27 @@ fn gone() -> Value {
     ])
 }
 
+fn member(more: Option<(&str, Value)>) -> Value {
+    let data = object(&[
+        ("member_id", text("the utility's own id")),
+        ("podero_user_id", or_null(uuid("Podero's id of the user; null if there was none"))),
+        ("role", or_null(one_of(&MemberRole::names(), "the role at Podero; null if it is not known"))),
+        ("event_id", uuid("the bridge's id of the event that caused it")),
+    ]);
+    match more {
+        Some((name, schema)) => with(data, name, schema),
+        None => data,
+    }
+}
+
 fn parked() -> Value {
     object(&[
         ("event_id", uuid("the bridge's id of it; for `podero-bridge parked show`")),
-        ("customer_id", text_or_null("the utility's own id; null for what never became an event")),
+        (
+            "customer_id",
+            text_or_null("the utility's own id; null for a member's event, and for what never became an event"),
+        ),
+        ("member_id", text_or_null("the utility's own id of a member of its team; null for any other event")),
         ("type", text("the event's type; `unknown` for what never became one")),
         ("reason", one_of(&Reason::names(), "see Parked events in docs/OPERATIONS.md")),
         ("parked_at", moment("when")),

@@ -1,6 +1,6 @@
 //! Events that were announced ahead and are announced again: the latest event about a change holds.
 //!
-//! An announced event that was not begun is replaced by a later one about the same change ([`Event::change`]); and one that
+//! An announced event that was not begun is replaced by a later one about the same change; and one that
 //! arrives after its own replacement is superseded at once. Two events that two replicas accept at the same moment do not see
 //! each other, so the claim of an announced event checks again. Work that was begun is finished.
 //!
@@ -11,47 +11,50 @@ use std::collections::{BTreeSet, HashSet};
 use super::closed_sets::RowKind;
 use super::db::{DbFault, RowStatement, query};
 use super::transaction::Transaction;
-use crate::domain::event::{Event, EventState, Happening};
+use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
 /// Reason for which an announced event is superseded.
 pub const REPLACED: &str = "replaced";
 
+/// An event, as far as announcements are concerned.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub(super) lane: &'a str,
+    pub(super) id: EventId,
+    /// The time at which it was said.
+    pub(super) said_at: Timestamp,
+    /// The name of the change that it makes; `None`: it replaces nothing.
+    pub(super) change: Option<&'a str>,
+    pub(super) is_announced: bool,
+    /// `true` if it calls an announcement off.
+    pub(super) calls_off: bool,
+}
+
 /// Settles the effect of an event that has just been inserted on the announcements around it. Returns the kinds of the replaced
 /// events, and the event's own state if the event has ended.
 pub(super) async fn settle(
     tx: &mut Transaction<'_>,
-    event: &Event,
+    event: Said<'_>,
     now: Timestamp,
 ) -> Result<(Vec<RowKind>, Option<EventState>), DbFault> {
-    let Some(change) = event.change() else { return Ok((Vec::new(), None)) };
-    let (lane, id, said_at) = (event.customer.as_str(), event.id, event.time);
-    if event.is_announced()
-        && let Some(newer) = (Announced { lane, change: &change, id, said_at }).newest(&mut *tx).await?
+    let Said { lane, id, said_at, change: Some(change), .. } = event else { return Ok((Vec::new(), None)) };
+    if event.is_announced
+        && let Some(newer) = (Announced { lane, change, id, said_at }).newest(&mut *tx).await?
     {
         end(tx, event.id, EventState::Superseded, Some(replaced_by(newer)), now).await?;
         return Ok((Vec::new(), Some(EventState::Superseded)));
     }
     let mut replaced = match announced(tx, [lane].into()).await?.is_empty() {
         true => Vec::new(),
-        false => replace(tx, event, &change, now).await?,
+        false => replace(tx, event, change, now).await?,
     };
-    if matches!(event.happening, Happening::CalledOff(_)) {
-        replaced.extend(release(tx, event, &change, now).await?);
+    if !event.calls_off {
+        return Ok((replaced, None));
     }
-    let state = match (&event.happening, replaced.is_empty()) {
-        (Happening::CalledOff(_), false) => EventState::Applied,
-        (Happening::CalledOff(_), true) => EventState::Superseded,
-        (
-            Happening::SignedUp(_)
-            | Happening::Moved(_)
-            | Happening::Updated(_)
-            | Happening::Churned
-            | Happening::PurgeDue { .. },
-            _,
-        ) => return Ok((replaced, None)),
-    };
+    replaced.extend(release(tx, event, change, now).await?);
+    let state = if replaced.is_empty() { EventState::Superseded } else { EventState::Applied };
     let nothing = || "nothing that was said before it was pending".to_owned();
     end(tx, event.id, state, replaced.is_empty().then(nothing), now).await?;
     Ok((replaced, Some(state)))
@@ -114,7 +117,7 @@ async fn was_begun(tx: &mut Transaction<'_>, id: EventId) -> Result<bool, DbFaul
 /// Supersedes the earlier events that are not begun. Returns their types.
 async fn replace(
     tx: &mut Transaction<'_>,
-    event: &Event,
+    event: Said<'_>,
     change: &str,
     now: Timestamp,
 ) -> Result<Vec<RowKind>, DbFault> {
@@ -126,7 +129,7 @@ async fn replace(
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
     );
     replace
-        .with((REPLACED, replaced_by(event.id), now, &event.customer, change, event.time, event.id))
+        .with((REPLACED, replaced_by(event.id), now, event.lane, change, event.said_at, event.id))
         .fetch_all(tx)
         .await
 }
@@ -135,13 +138,13 @@ async fn replace(
 /// have taken nothing away yet, and an operator must not approve one by mistake.
 async fn release(
     tx: &mut Transaction<'_>,
-    event: &Event,
+    event: Said<'_>,
     change: &str,
     now: Timestamp,
 ) -> Result<Vec<RowKind>, DbFault> {
     let release = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $4 AND state = 'parked' AND reason = $8 AND change = $5 \
+         WHERE lane = $4 AND state = 'parked' AND reason IN ($8, $9) AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
          AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
          RETURNING type",
@@ -151,11 +154,12 @@ async fn release(
             REPLACED,
             replaced_by(event.id),
             now,
-            &event.customer,
+            event.lane,
             change,
-            event.time,
+            event.said_at,
             event.id,
             Reason::ChurnBrake.name(),
+            Reason::TeamBrake.name(),
         ))
         .fetch_all(tx)
         .await

@@ -349,19 +349,27 @@ pub(super) struct AuditOf {
 
 /// Finds the sealed rows of a customer. Reads all of the log, outside the writer: an index by target would cost each event more
 /// than a rare erasure does.
-pub(super) async fn rows_of(view: &StoreView, customer: &str) -> Result<AuditOf, Error> {
+pub(super) async fn rows_of(view: &StoreView, kind: TargetKind, id: &str) -> Result<AuditOf, Error> {
     let head = head_row(&view.readers).await?;
     let (mut from, mut ids) = (head.trimmed, Vec::new());
     while from < head.sealed {
         let some = query(
             "SELECT id FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 AND target_id = $3 \
-             AND target_kind = 'customer'",
+             AND target_kind = $4",
         );
         let to = from.saturating_add(READ_AT_ONCE);
-        ids.extend(some.with((from, to, customer)).fetch_all::<String>(&view.readers).await?);
+        ids.extend(some.with((from, to, id, kind.name())).fetch_all::<String>(&view.readers).await?);
         from = to;
     }
     Ok(AuditOf { ids, up_to: head.sealed })
+}
+
+/// A customer or a member whose data is erased.
+pub(super) struct Person {
+    pub(super) kind: TargetKind,
+    /// The utility's own id.
+    pub(super) id: String,
+    pub(super) lane: String,
 }
 
 static EMPTY: RowStatement = RowStatement::new(
@@ -369,15 +377,15 @@ static EMPTY: RowStatement = RowStatement::new(
     "UPDATE audit SET target_id = NULL, salt = NULL, note = NULL {from} WHERE audit.id = {id}",
 );
 
-/// Empties the columns of a customer's rows that may hold personal data. Their digests stay, and with them the chain. Call it
-/// before the customer's events are removed.
-pub(super) async fn erase(tx: &mut Transaction<'_>, customer: &str, found: &AuditOf) -> Result<(), DbFault> {
-    let sealed_since = query(
-        "SELECT id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = 'customer'",
-    );
-    let sealed_since: Vec<String> = sealed_since.with((customer, found.up_to)).fetch_all(&mut *tx).await?;
-    let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = 'customer'");
-    let unsealed: Vec<String> = unsealed.bind(customer).fetch_all(&mut *tx).await?;
+/// Empties the columns of a person's rows that may hold personal data. Their digests stay, and with them the chain. Call it
+/// before the events of their lane are removed.
+pub(super) async fn erase(tx: &mut Transaction<'_>, person: &Person, found: &AuditOf) -> Result<(), DbFault> {
+    let (kind, id, lane) = (person.kind.name(), &person.id, &person.lane);
+    let sealed_since =
+        query("SELECT id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = $3");
+    let sealed_since: Vec<String> = sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?;
+    let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = $2");
+    let unsealed: Vec<String> = unsealed.with((id, kind)).fetch_all(&mut *tx).await?;
     let mut ids: Vec<&String> = found.ids.iter().chain(&sealed_since).chain(&unsealed).collect();
     ids.sort_unstable();
     let mut rows = EMPTY.rows(ids.len());
@@ -390,7 +398,7 @@ pub(super) async fn erase(tx: &mut Transaction<'_>, customer: &str, found: &Audi
     let unsealed = "UPDATE audit SET note = NULL WHERE number IS NULL AND note IS NOT NULL \
                     AND event_id IN (SELECT id FROM events WHERE lane = $1)";
     for notes in [sealed, unsealed] {
-        query(notes).bind(customer).execute(&mut *tx).await?;
+        query(notes).bind(lane).execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -185,12 +185,12 @@ const fn entity_management(activity_id: u32, activity_name: &'static str) -> Ocs
     OcsfClass { class_uid: 3004, class_name: "Entity Management", activity_id, activity_name }
 }
 
-/// The class of an act. A change of an operator or a token with another role before than after is one of access; any other is one
-/// of its secret, also where it was refused, since there is no such operator.
+/// The class of an act. A change of an operator, a token or a user of Podero with another role before than after is one of access; any
+/// other is one of its secret or its fields, also where it was refused.
 fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
     let Some(action) = action else { return entity_management(99, "Other") };
     match action {
-        Action::OperatorChange | Action::TokenChange if has_new_role => OcsfClass {
+        Action::OperatorChange | Action::TokenChange | Action::PoderoUpdateUser if has_new_role => OcsfClass {
             class_uid: 3005,
             class_name: "User Access Management",
             activity_id: 1,
@@ -217,8 +217,10 @@ fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
         | Action::RetryStop
         | Action::RetryEnd
         | Action::StoreMigrate => entity_management(3, "Update"),
-        Action::PoderoDeleteBuilding | Action::CustomerErase | Action::AuditTrim => entity_management(4, "Delete"),
-        Action::AccessUse => entity_management(99, "Other"),
+        Action::PoderoDeleteBuilding | Action::CustomerErase | Action::MemberErase | Action::AuditTrim => {
+            entity_management(4, "Delete")
+        }
+        Action::AccessUse | Action::TeamChange => entity_management(99, "Other"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The rows of the brake on mass churn: admissions within the window, and the number that they are compared with.
+//! The rows of a brake: admissions within the window, and the number that they are compared with. One brake is on customers who
+//! leave, another on members who are removed.
 //!
 //! The core decides ([`Brake::admits`]). This file reads its numbers and writes its answer in one transaction, under the lock of
 //! one row, so that replicas that ask at the same moment are answered one after the other. Counting costs two look-ups, however
@@ -9,7 +10,7 @@
 use super::claims::Claim;
 use super::db::{DbFault, Executor, ours, query};
 use super::error::Error;
-use super::handle::Store;
+use super::handle::{Store, StoreView};
 use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
 use crate::domain::brake::{Brake, CLOCK_TOLERANCE, Clearance, Tally};
@@ -19,7 +20,7 @@ use crate::domain::{EventId, Timestamp};
 /// Limit of the admissions outside the window that one decision removes: more than it adds, so the table shrinks to its window.
 const FORGOTTEN_AT_ONCE: i64 = 8;
 
-/// The key of the brake's row: the name of the reason, so that another brake would be another row.
+/// The key of the row of the brake on customers: the name of the reason, since each brake has a row of its own.
 const NAME: &str = Reason::ChurnBrake.name();
 
 /// The brake's answer about a claimed churn.
@@ -53,14 +54,8 @@ impl Store {
     /// Asks whether a claimed churn may take its customer away. `Cleared` is stored with the event, also for the next claim;
     /// asking again for the same event within the window admits it again and counts nothing more.
     pub async fn ask_brake(&self, claim: &mut Claim, brake: Brake, active: Option<u64>) -> Result<Asked, Error> {
-        let ask = Ask {
-            event: claim.work.event.id,
-            lane: claim.lane.clone(),
-            fence: claim.fence,
-            brake,
-            active,
-            clock: self.clock.clone(),
-        };
+        let row = BrakeRow { name: NAME, event: claim.work.event.id, clock: self.clock.clone() };
+        let ask = Ask { row, lane: claim.lane.clone(), fence: claim.fence, brake, active };
         let asked = self.write(ask).await?;
         if asked == Asked::Cleared {
             claim.work.clearance = Clearance::Admitted;
@@ -74,87 +69,116 @@ impl Store {
             Some(_) => Some(self.active_customers().await?),
             None => None,
         };
-        let newest = query("SELECT newest FROM brakes WHERE name = $1").bind(NAME);
-        let newest = newest.fetch_optional(&self.readers).await?.unwrap_or(0);
-        let since = self.clock.now().minus(brake.window);
-        Ok(Tally { admitted: admitted_since(&self.readers, since, newest).await?, active })
+        Ok(Tally { admitted: self.admitted(NAME, brake).await?, active })
     }
 }
 
-/// The number of admissions after a moment, if the latest admission has the number `newest`.
-async fn admitted_since(on: impl Executor, since: Timestamp, newest: i64) -> Result<u64, DbFault> {
+impl StoreView {
+    /// The number of admissions by a brake within its window.
+    pub(super) async fn admitted(&self, name: &str, brake: Brake) -> Result<u64, Error> {
+        let newest = query("SELECT newest FROM brakes WHERE name = $1").bind(name);
+        let newest = newest.fetch_optional(&self.readers).await?.unwrap_or(0);
+        let since = self.clock.now().minus(brake.window);
+        Ok(admitted_since(&self.readers, name, since, newest).await?)
+    }
+}
+
+/// The number of admissions by a brake after a moment, if the latest admission has the number `newest`.
+async fn admitted_since(on: impl Executor, name: &str, since: Timestamp, newest: i64) -> Result<u64, DbFault> {
     let first = query(
         "SELECT number FROM admissions WHERE brake = $1 AND admitted_at > $2 ORDER BY admitted_at, number LIMIT 1",
     );
-    let first: Option<i64> = first.with((NAME, since)).fetch_optional(on).await?;
+    let first: Option<i64> = first.with((name, since)).fetch_optional(on).await?;
     Ok(first.map_or(0, |first| u64::try_from(newest - first + 1).unwrap_or(0)))
 }
 
 struct Ask {
-    event: EventId,
+    row: BrakeRow,
     lane: String,
     fence: i64,
     brake: Brake,
     active: Option<u64>,
-    clock: Clock,
-}
-
-/// The brake's row, held until the transaction ends.
-struct HeldBrake {
-    /// The time at which the row was locked.
-    now: Timestamp,
-    newest: i64,
-    admitted_at: Timestamp,
-    is_closed: bool,
 }
 
 impl Write for Ask {
     type Output = Asked;
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Asked, DbFault> {
-        let ours = query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1");
-        if !ours.with((&self.lane, self.fence)).finds(&mut *tx).await? {
+        if !is_newest_claim(&mut *tx, &self.lane, self.fence).await? {
             return Ok(Asked::Fenced);
         }
-        // Read the clock after the row is locked: a writer may have waited for long, and an earlier time would give an outdated
-        // window.
-        let held = self.hold(tx).await?;
-        let since = held.now.minus(self.brake.window);
-        if self.is_cleared(tx, since).await? {
-            return Ok(Asked::Cleared);
-        }
-        let admitted = admitted_since(&mut *tx, since, held.newest).await?;
-        let tally = Tally { admitted, active: self.active };
-        if self.brake.admits(tally) {
-            self.admit(tx, &held).await?;
-            self.forget(tx, since).await?;
-            return Ok(Asked::Cleared);
-        }
-        if !held.is_closed {
-            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").with((NAME, held.now));
-            close.execute(tx).await?;
-        }
-        Ok(Asked::Refused { tally, has_closed: !held.is_closed })
+        let held = self.row.hold(tx).await?;
+        self.row.ask(tx, &held, self.brake, self.active).await
     }
 }
 
-impl Ask {
-    /// Waits for the replica that is deciding now, and makes the other replicas wait.
-    async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, DbFault> {
+/// `true` if no newer claim of the lane exists.
+pub(super) async fn is_newest_claim(on: impl Executor, lane: &str, fence: i64) -> Result<bool, DbFault> {
+    query("SELECT 1 FROM lanes WHERE lane = $1 AND fence = $2 AND claimed = 1").with((lane, fence)).finds(on).await
+}
+
+/// The row of a brake, and the event that asks.
+pub(super) struct BrakeRow {
+    /// The key of the row.
+    pub(super) name: &'static str,
+    pub(super) event: EventId,
+    pub(super) clock: Clock,
+}
+
+/// The brake's row, held until the transaction ends.
+pub(super) struct HeldBrake {
+    /// The time at which the row was locked.
+    pub(super) now: Timestamp,
+    newest: i64,
+    admitted_at: Timestamp,
+    is_closed: bool,
+}
+
+impl BrakeRow {
+    /// Waits for the replica that is deciding now, and makes the other replicas wait. Reads the clock after the row is locked: a
+    /// writer may have waited for long, and an earlier time would give an outdated window.
+    pub(super) async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, DbFault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
         );
-        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) = row.bind(NAME).fetch_one(&mut *tx).await?;
+        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) =
+            row.bind(self.name).fetch_one(&mut *tx).await?;
         let now = self.clock.now();
         let mut held = HeldBrake { now, newest, admitted_at, is_closed: closed_at.is_some() };
         if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
             // The clock was far ahead and was set back: an admission in the future would stay in the window for that time.
             let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
-            ahead.with((NAME, now)).execute(tx).await?;
+            ahead.with((self.name, now)).execute(tx).await?;
             held.admitted_at = now;
         }
         Ok(held)
+    }
+
+    /// Lets the core decide whether the event is admitted, and stores the answer.
+    pub(super) async fn ask(
+        &self,
+        tx: &mut Transaction<'_>,
+        held: &HeldBrake,
+        brake: Brake,
+        active: Option<u64>,
+    ) -> Result<Asked, DbFault> {
+        let since = held.now.minus(brake.window);
+        if self.is_cleared(tx, since).await? {
+            return Ok(Asked::Cleared);
+        }
+        let admitted = admitted_since(&mut *tx, self.name, since, held.newest).await?;
+        let tally = Tally { admitted, active };
+        if brake.admits(tally) {
+            self.admit(tx, held).await?;
+            self.forget(tx, since).await?;
+            return Ok(Asked::Cleared);
+        }
+        if !held.is_closed {
+            let close = query("UPDATE brakes SET closed_at = $2 WHERE name = $1").with((self.name, held.now));
+            close.execute(tx).await?;
+        }
+        Ok(Asked::Refused { tally, has_closed: !held.is_closed })
     }
 
     /// `true` if the event was cleared before: its answer was lost, or it was admitted within the window, parked for another
@@ -177,11 +201,11 @@ impl Ask {
         // An admission from a window that is over.
         query("DELETE FROM admissions WHERE event_id = $1").bind(self.event).execute(&mut *tx).await?;
         query("INSERT INTO admissions (brake, number, event_id, admitted_at) VALUES ($1, $2, $3, $4)")
-            .with((NAME, number, self.event, at))
+            .with((self.name, number, self.event, at))
             .execute(&mut *tx)
             .await?;
         query("UPDATE brakes SET newest = $2, admitted_at = $3, closed_at = NULL WHERE name = $1")
-            .with((NAME, number, at))
+            .with((self.name, number, at))
             .execute(&mut *tx)
             .await?;
         self.clear(tx).await
@@ -200,7 +224,7 @@ impl Ask {
             "DELETE FROM admissions WHERE brake = $1 AND number IN (SELECT number FROM admissions \
              WHERE brake = $1 AND admitted_at <= $2 ORDER BY admitted_at, number LIMIT {FORGOTTEN_AT_ONCE})"
         ));
-        query(forget).with((NAME, since)).execute(tx).await?;
+        query(forget).with((self.name, since)).execute(tx).await?;
         Ok(())
     }
 }

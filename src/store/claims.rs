@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::announcements::Announced;
 use super::audit::{self, AuditRow};
-use super::customers::{self, CustomerChange, StoredCustomer};
+use super::closed_sets::RowKind;
+use super::customers::{self, StateChange, StoredState};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
 use super::event_rows::INTERNAL;
@@ -21,32 +22,31 @@ use super::lanes::{LaneUrgency, ready_for_head};
 use super::moments::{Ceilings, Reach, work_ceiling};
 use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
-use super::{announcements, pumps};
+use super::{announcements, pumps, team_lanes};
 use crate::domain::brake::Clearance;
-use crate::domain::customer::Customer;
-use crate::domain::event::Event;
 use crate::domain::identity::Actor;
 use crate::domain::notice::Notice;
 use crate::domain::plan::Work;
 use crate::domain::verdict::{Reason, unreadable_notice};
+use crate::domain::work::{ClaimedParts, LaneKind, LaneWork};
 use crate::domain::{EventId, Timestamp};
 
 /// Limit of the lanes that one write finds held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
 
-/// The right to work on one customer's next event.
+/// The right to work on one customer's, or one member's, next event.
 #[derive(Debug)]
-pub struct Claim {
+pub struct Claim<W = Work> {
     /// The event and everything needed to decide about it.
-    pub work: Work,
-    /// The customer's lane.
+    pub work: W,
+    /// The lane.
     pub lane: String,
     /// The fence: a result is recorded only under the newest one.
     pub fence: i64,
     /// The end of the lease: until then no other claim of the lane begins.
     pub lease_until: Timestamp,
-    /// The customer's row; `None`: there is none, or a write of it was not answered.
-    pub(super) stored: Option<StoredCustomer>,
+    /// The subject's row; `None`: there is none, or a write of it was not answered.
+    pub(super) stored: Option<StoredState>,
     /// Rows of the audit log that no write has made durable for certain.
     pub(super) acts: Vec<AuditRow>,
 }
@@ -69,10 +69,18 @@ impl Store {
 
     /// As [`Store::claim`], for up to `limit` lanes in one write; empty when nothing is due.
     pub async fn claims(&self, limit: usize, lease: Duration) -> Result<Vec<Claim>, Error> {
+        self.claims_of(limit, lease).await
+    }
+
+    /// As [`Store::claims`], for lanes of one kind.
+    pub async fn claims_of<W: LaneWork>(&self, limit: usize, lease: Duration) -> Result<Vec<Claim<W>>, Error> {
         let now = self.clock.now();
         let until = now.plus(lease);
         loop {
-            let found = self.write(TakeClaims { now, until, limit, ceilings: self.ceilings.get() }).await?;
+            let found =
+                self.write(TakeClaims { kind: W::LANES, now, until, limit, ceilings: self.ceilings.get() }).await?;
+            let (found, overtaken) = found;
+            self.inner.uncounted.note_replaced(&overtaken);
             let was_any = !found.is_empty();
             let (mut claims, mut failed) = (Vec::with_capacity(found.len()), None);
             for found in found {
@@ -104,17 +112,17 @@ impl Store {
 
     /// Stores the customer in the middle of a claim, with the rows of the audit log so far, and extends its lease. After
     /// `Recorded`, a crash leaves the customer as it is now.
-    pub async fn save(&self, claim: &mut Claim, lease: Duration) -> Result<Settled, Error> {
+    pub async fn save<W: LaneWork>(&self, claim: &mut Claim<W>, lease: Duration) -> Result<Settled, Error> {
         let until = self.clock.now().plus(lease);
-        let customer = StoredCustomer::of(&claim.work.customer);
-        let change = customer.clone().change_from(claim.stored.take().as_ref());
+        let state = StoredState::of::<W>(claim.work.state());
+        let change = state.clone().change_from(claim.stored.take().as_ref());
         // If the answer is lost, the rows keep their ids, so that none of them is written twice.
-        claim.acts.extend(self.audit_rows(claim.work.acts.drain(..)));
+        claim.acts.extend(self.audit_rows(claim.work.acts().drain(..)));
         let acts = claim.acts.clone();
         let saved = self.write(Save { lane: claim.lane.clone(), fence: claim.fence, until, change, acts }).await?;
         claim.lease_until = until;
         claim.acts.clear();
-        claim.stored = Some(customer).filter(|_| saved == Settled::Recorded);
+        claim.stored = Some(state).filter(|_| saved == Settled::Recorded);
         Ok(saved)
     }
 
@@ -135,7 +143,7 @@ struct Save {
     lane: String,
     fence: i64,
     until: Timestamp,
-    change: CustomerChange,
+    change: StateChange,
     acts: Vec<AuditRow>,
 }
 
@@ -184,6 +192,7 @@ impl Write for Save {
 }
 
 struct TakeClaims {
+    kind: LaneKind,
     now: Timestamp,
     until: Timestamp,
     limit: usize,
@@ -217,7 +226,6 @@ row! {
         source: String = "source",
         transport: String = "transport",
         customer: Option<String> = "customers.state",
-        is_active: Option<bool> = "customers.active",
     }
 }
 
@@ -253,25 +261,32 @@ impl Hold {
 
 impl Write for TakeClaims {
     const ONLY_IF_AWAITED: bool = true;
-    type Output = Vec<ClaimedLane>;
+    /// The claimed lanes, and the kinds of the events that a leave has overtaken.
+    type Output = (Vec<ClaimedLane>, Vec<RowKind>);
 
     fn weight(&self) -> usize {
         self.limit
     }
 
     fn give_back(&self, claimed: &Self::Output) -> Option<GiveBack> {
-        let lanes = claimed.iter().map(|claimed| claimed.lane.clone()).collect();
+        let lanes = claimed.0.iter().map(|claimed| claimed.lane.clone()).collect();
         GiveBack::of(Leased::Lanes, lanes, self.now, self.until)
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let mut all = Vec::with_capacity(self.limit);
+        let mut overtaken = Vec::new();
         let mut passed_over = 0;
         while all.len() < self.limit && passed_over < LOOKS_MAX {
             let (wanted, passed_over_before) = (self.limit - all.len(), passed_over);
             let lanes = self.due(wanted, tx).await?;
             let is_last = lanes.len() < wanted;
             let found = lanes.len();
+            if self.kind == LaneKind::Members {
+                for lane in &lanes {
+                    overtaken.extend(team_lanes::overtake(&mut *tx, &lane.lane, self.now).await?);
+                }
+            }
             let claimed = self.claim(tx, lanes).await?;
             passed_over += found - claimed.len();
             all.extend(claimed);
@@ -280,16 +295,23 @@ impl Write for TakeClaims {
                 break;
             }
         }
-        Ok(all)
+        Ok((all, overtaken))
     }
 }
 
 impl TakeClaims {
+    fn urgencies(&self) -> &'static [LaneUrgency] {
+        match self.kind {
+            LaneKind::Customers => &[LaneUrgency::Live, LaneUrgency::Bulk],
+            LaneKind::Members => &[LaneUrgency::Team],
+        }
+    }
+
     /// Up to `limit` lanes, those first that have been due for longest. Lanes with only imported work come only if no other is
     /// due.
     async fn due(&self, limit: usize, tx: &mut Transaction<'_>) -> Result<Vec<DueLane>, DbFault> {
         let mut lanes = Vec::new();
-        for urgency in [LaneUrgency::Live, LaneUrgency::Bulk] {
+        for urgency in self.urgencies().iter().copied() {
             for reach in Reach::BOTH {
                 if lanes.len() == limit {
                     return Ok(lanes);
@@ -332,7 +354,7 @@ impl TakeClaims {
     /// Claims lanes that were found, and returns those that have work. The others are passed over: a newer arrival makes a lane
     /// look due although its head is in back-off and holds it. Either way an earlier claim is fenced.
     async fn claim(&self, tx: &mut Transaction<'_>, found: Vec<DueLane>) -> Result<Vec<ClaimedLane>, DbFault> {
-        let mut heads = heads_of(tx, &found).await?;
+        let mut heads = heads_of(tx, self.kind, &found).await?;
         let mut holds = Vec::with_capacity(found.len());
         for lane in found {
             let head = heads.remove(&lane.lane);
@@ -400,18 +422,43 @@ static BEGUN: RowStatement = RowStatement::selecting(
      WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
 );
 
+/// As [`HEADS`], of members, whose columns stand under the same name.
+static MEMBER_HEADS: RowStatement = RowStatement::selecting(
+    &["lane"],
+    HeadRow::COLUMNS,
+    "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
+     LEFT JOIN members AS customers ON customers.lane = events.lane \
+     WHERE events.lane = {lane} AND events.state = 'pending' ORDER BY events.time, events.id LIMIT 1) AS head",
+);
+
+/// As [`BEGUN`], of members.
+static MEMBER_BEGUN: RowStatement = RowStatement::selecting(
+    &["begun", "of_lane"],
+    HeadRow::COLUMNS,
+    "SELECT {of_lane}, {selected} FROM {join}events LEFT JOIN members AS customers ON customers.lane = events.lane \
+     WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
+);
+
 /// The events to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
 /// an older one that arrived later: it may have made something at Podero that only it knows to look for.
 ///
 /// The state of the customer is read here too, in a statement after the one that locked the lane: on PostgreSQL that one would show
 /// it as it was before another replica's claim ended.
-async fn heads_of(tx: &mut Transaction<'_>, lanes: &[DueLane]) -> Result<HashMap<String, HeadRow>, DbFault> {
-    let mut rows = HEADS.rows(lanes.len());
+async fn heads_of(
+    tx: &mut Transaction<'_>,
+    kind: LaneKind,
+    lanes: &[DueLane],
+) -> Result<HashMap<String, HeadRow>, DbFault> {
+    let (first, in_work) = match kind {
+        LaneKind::Customers => (&HEADS, &BEGUN),
+        LaneKind::Members => (&MEMBER_HEADS, &MEMBER_BEGUN),
+    };
+    let mut rows = first.rows(lanes.len());
     for found in lanes {
         rows.bind(&found.lane);
     }
     let mut heads: HashMap<String, HeadRow> = rows.fetch_all(&mut *tx).await?.into_iter().collect();
-    let mut rows = BEGUN.rows(0);
+    let mut rows = in_work.rows(0);
     for DueLane { lane, begun, .. } in lanes {
         if let Some(begun) = begun.filter(|begun| heads.get(lane).is_none_or(|head| head.id != *begun)) {
             rows.with((begun, lane));
@@ -441,34 +488,33 @@ async fn keep_holds(tx: &mut Transaction<'_>, holds: &[Hold]) -> Result<(), DbFa
 
 impl ClaimedLane {
     /// The error names the position that cannot be read, and quotes nothing.
-    fn into_claim(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim, Unreadable> {
+    fn into_claim<W: LaneWork>(self, now: Timestamp, lease_until: Timestamp) -> Result<Claim<W>, Unreadable> {
         let Self { lane, fence, head, .. } = self;
-        let read = || -> Result<(Event, Customer), serde_json::Error> {
-            let customer = match head.customer.as_deref() {
-                None => Customer::default(),
+        let read = || -> Result<(W::Event, W::State), serde_json::Error> {
+            let state = match head.customer.as_deref() {
+                None => W::State::default(),
                 Some(text) => serde_json::from_str(text)?,
             };
-            Ok((serde_json::from_str(&head.event)?, customer))
+            Ok((serde_json::from_str(&head.event)?, state))
         };
-        let (event, mut customer) = match read() {
+        let (event, state) = match read() {
             Ok(read) => read,
             Err(error) => {
                 let detail = format!("stored form, column {}", error.column());
                 return Err(Unreadable { lane, fence, id: head.id, detail });
             }
         };
-        let interrupted = self.was_interrupted.then(|| Box::new(customer.clone()));
-        customer.begin(self.was_interrupted);
-        let mut work = Work::new(event, head.tries_from.no_later_than(now), customer);
-        work.failures = head.failures;
-        work.failing_since = head.failing_since.map(|since| since.no_later_than(now));
-        work.clearance = Clearance::from_name(head.clearance.as_deref());
-        work.actor = if head.transport == INTERNAL { Actor::Bridge } else { Actor::Source(head.source) };
-        work.interrupted = interrupted;
-        work.seen = self.seen.iter().filter_map(|text| pumps::legible(text)).collect();
-        let is_active = head.is_active.unwrap_or_default();
-        let stored = head.customer.map(|text| StoredCustomer { text, is_active });
-        Ok(Claim { work, lane, fence, lease_until, stored, acts: Vec::new() })
+        let stored = head.customer.map(|text| StoredState { text, columns: W::columns(&state) });
+        let claimed = ClaimedParts {
+            tries_from: head.tries_from.no_later_than(now),
+            failures: head.failures,
+            failing_since: head.failing_since.map(|since| since.no_later_than(now)),
+            clearance: Clearance::from_name(head.clearance.as_deref()),
+            actor: if head.transport == INTERNAL { Actor::Bridge } else { Actor::Source(head.source) },
+            was_interrupted: self.was_interrupted,
+            seen: self.seen.iter().filter_map(|text| pumps::legible(text)).collect(),
+        };
+        Ok(Claim { work: W::begin(event, state, claimed), lane, fence, lease_until, stored, acts: Vec::new() })
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::domain::event::{EventKind, EventState, Happening, PURGE_DUE, UNKNOWN};
 use crate::domain::names::names;
+use crate::domain::team::{ACCESS_EXPIRED, ACCESS_EXPIRING, TeamHappening};
 
 /// The kind of a row of the inbox, as its public type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,21 +15,30 @@ pub enum RowKind {
     Sent(EventKind),
     /// An event of the bridge's own: the removal of a soft-deleted user is due.
     PurgeDue,
+    /// An event of the bridge's own: a member's access ends soon.
+    AccessExpiring,
+    /// An event of the bridge's own: a member's access has ended.
+    AccessExpired,
     /// A message that did not become an event.
     Unreadable,
 }
 
 impl RowKind {
-    /// The kind of a row with this event.
+    /// The kind of a row with this event of a customer.
     pub fn of(happening: &Happening) -> Self {
         happening.kind().map_or(Self::PurgeDue, Self::Sent)
+    }
+
+    /// The kind of a row with this event of a member.
+    pub fn of_team(happening: &TeamHappening) -> Self {
+        Self::from_name(happening.type_name())
     }
 
     /// The kind that the sender gave it, if it is a sender's event.
     pub fn sent(self) -> Option<EventKind> {
         match self {
             Self::Sent(kind) => Some(kind),
-            Self::PurgeDue | Self::Unreadable => None,
+            Self::PurgeDue | Self::AccessExpiring | Self::AccessExpired | Self::Unreadable => None,
         }
     }
 
@@ -37,6 +47,8 @@ impl RowKind {
         match self {
             Self::Sent(kind) => kind.name(),
             Self::PurgeDue => PURGE_DUE,
+            Self::AccessExpiring => ACCESS_EXPIRING,
+            Self::AccessExpired => ACCESS_EXPIRED,
             Self::Unreadable => UNKNOWN,
         }
     }
@@ -46,6 +58,8 @@ impl RowKind {
         match EventKind::from_name(name) {
             Some(kind) => Self::Sent(kind),
             None if name == PURGE_DUE => Self::PurgeDue,
+            None if name == ACCESS_EXPIRING => Self::AccessExpiring,
+            None if name == ACCESS_EXPIRED => Self::AccessExpired,
             None => Self::Unreadable,
         }
     }
@@ -140,11 +154,21 @@ mod tests {
         );
         assert_eq!(
             EventKind::names(),
-            ["customer.signed_up", "customer.moved", "customer.updated", "customer.churned"]
+            [
+                "customer.signed_up",
+                "customer.moved",
+                "customer.updated",
+                "customer.churned",
+                "team.member_joined",
+                "team.member_updated",
+                "team.member_role_changed",
+                "team.member_left"
+            ]
         );
         assert_eq!(NoticeState::names(), ["pending", "published", "kept"]);
         assert_eq!(RetryState::names(), ["running", "done", "stopped"]);
         assert_eq!(Target::names(), ["amqp", "webhook"]);
         assert_eq!((PURGE_DUE, UNKNOWN), ("customer.purge_due", "unknown"));
+        assert_eq!((ACCESS_EXPIRING, ACCESS_EXPIRED), ("team.access_expiring", "team.access_expired"));
     }
 }

@@ -1,43 +1,46 @@
-//! The state of customers, apart from their lanes: a lane changes three times with each event, its customer at most once.
+//! The state of customers, and of members of the team, apart from their lanes: a lane changes three times with each event, its
+//! subject at most once.
 //!
-//! Only the holder of a lane's claim writes the row of its customer, in the transaction that checks the fence.
+//! Only the holder of a lane's claim writes the row of its subject, in the transaction that checks the fence.
 //!
-//! Before: [`crate::store::claims`] and [`crate::store::settlement`]. After: the table `customers`.
+//! Before: [`crate::store::claims`] and [`crate::store::settlement`]. After: the tables `customers` and `members`.
 
 use super::db::{DbFault, Executor, RowStatement, query};
 use super::transaction::Transaction;
-use crate::domain::customer::Customer;
+use crate::domain::work::{LaneWork, StateColumns};
 
-/// The stored form of a customer.
+/// The stored form of a customer or a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredCustomer {
+pub(super) struct StoredState {
     pub(super) text: String,
-    /// `true` if they are an active customer: the brake counts those.
-    pub(super) is_active: bool,
+    /// The other columns: the brake counts active customers by one of them.
+    pub(super) columns: StateColumns,
 }
 
-/// The part of a customer's row that a write changes.
-pub(super) enum CustomerChange {
+/// The part of a subject's row that a write changes.
+pub(super) enum StateChange {
     /// Nothing: the row is as it should be.
     Nothing,
-    /// The state alone, of a row that exists: the index of active customers stays as it is.
+    /// The state alone, of a customer's row that exists: the index of active customers stays as it is.
     State(String),
     /// The whole row, which may be new.
-    Row(StoredCustomer),
+    Row(StoredState),
 }
 
-impl StoredCustomer {
-    pub(super) fn of(customer: &Customer) -> Self {
-        let text = serde_json::to_string(customer).expect("a customer has only serialisable fields");
-        Self { text, is_active: customer.facts.is_active() }
+impl StoredState {
+    pub(super) fn of<W: LaneWork>(state: &W::State) -> Self {
+        let text = serde_json::to_string(state).expect("a state has only serialisable fields");
+        Self { text, columns: W::columns(state) }
     }
 
     /// The change that stores this form. `known`: the stored form, if there is one for certain.
-    pub(super) fn change_from(self, known: Option<&Self>) -> CustomerChange {
+    pub(super) fn change_from(self, known: Option<&Self>) -> StateChange {
         match known {
-            Some(known) if *known == self => CustomerChange::Nothing,
-            Some(known) if known.is_active == self.is_active => CustomerChange::State(self.text),
-            Some(_) | None => CustomerChange::Row(self),
+            Some(known) if *known == self => StateChange::Nothing,
+            Some(known) if known.columns == self.columns && self.columns.member.is_none() => {
+                StateChange::State(self.text)
+            }
+            Some(_) | None => StateChange::Row(self),
         }
     }
 }
@@ -51,23 +54,37 @@ static ROW: RowStatement = RowStatement::new(
 static STATE: RowStatement =
     RowStatement::new(&["lane", "state"], "UPDATE customers SET state = {state} {from} WHERE customers.lane = {lane}");
 
-/// Stores changes of customers, whose lanes are given in their order and each once.
+static MEMBER: RowStatement = RowStatement::new(
+    &["lane", "state", "active", "user_id", "expires_at", "left_at"],
+    "INSERT INTO members (lane, state, active, user_id, expires_at, left_at) {rows} \
+     ON CONFLICT (lane) DO UPDATE SET state = excluded.state, active = excluded.active, user_id = excluded.user_id, \
+     expires_at = excluded.expires_at, left_at = excluded.left_at",
+);
+
+/// Stores changes of customers and members, whose lanes are given in their order and each once.
 pub(super) async fn keep<'a>(
     tx: &mut Transaction<'_>,
-    changes: impl Iterator<Item = (&'a str, &'a CustomerChange)>,
+    changes: impl Iterator<Item = (&'a str, &'a StateChange)>,
 ) -> Result<(), DbFault> {
-    let (mut rows, mut states) = (ROW.rows(0), STATE.rows(0));
+    let (mut rows, mut states, mut members) = (ROW.rows(0), STATE.rows(0), MEMBER.rows(0));
     for (lane, change) in changes {
         match change {
-            CustomerChange::Nothing => {}
-            CustomerChange::State(text) => {
+            StateChange::Nothing => {}
+            StateChange::State(text) => {
                 states.with((lane, text));
             }
-            CustomerChange::Row(StoredCustomer { text, is_active }) => {
-                rows.with((lane, text, *is_active));
-            }
+            StateChange::Row(StoredState { text, columns }) => match &columns.member {
+                None => {
+                    rows.with((lane, text, columns.is_active));
+                }
+                Some(member) => {
+                    members.with((lane, text, columns.is_active));
+                    members.with((member.user, member.expires_at, member.left_at));
+                }
+            },
         }
     }
+    members.execute(&mut *tx).await?;
     rows.execute(&mut *tx).await?;
     states.execute(tx).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Erasing a customer: all their data goes except a tombstone, a keyed hash of the id and a time.
+//! Erasing a customer, or a member of the team: all their data goes except a tombstone, a keyed hash of the id and a time.
 //!
 //! The erasure is one transaction, which refuses while an applier works on the customer. Afterwards an event that happened until
 //! then and comes again, or late, is answered and kept as a row without content, so no personal data comes back and no erased
@@ -6,7 +6,7 @@
 //!
 //! Before: [`crate::cli`]. After: [`crate::store::inbox`], which looks for the tombstone with each insert.
 
-use super::audit::{self, AuditOf, AuditRow};
+use super::audit::{self, AuditOf, AuditRow, Person};
 use super::customers;
 use super::db::{DbFault, query};
 use super::error::Error;
@@ -18,8 +18,9 @@ use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
 use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::customer::Customer;
-use crate::domain::event::{Event, EventState};
+use crate::domain::event::EventState;
 use crate::domain::identity::Actor;
+use crate::domain::team::MemberId;
 use crate::domain::{EventId, Timestamp};
 
 /// Limit of the rows read at once in the search for unreadable messages that mention the customer: each may be as large as a
@@ -91,13 +92,44 @@ impl Store {
         force: bool,
         by: &Actor,
     ) -> Result<Result<Erased, InTheWay>, Error> {
-        let mut messages = self.messages_of(customer).await?;
-        messages.also = also.to_vec();
+        let messages = self.messages_of(customer).await?;
+        let act = self.act(by, Action::CustomerErase, TargetKind::Customer, customer);
+        let (id, lane) = (customer.to_owned(), customer.to_owned());
+        self.erase_person(Person { kind: TargetKind::Customer, id, lane }, messages, Order { also, force, act }).await
+    }
+
+    /// As [`Store::erase`], of a member of the team. The list of the staff goes with it, and is read again. Messages that mention the id
+    /// are left to a person.
+    pub async fn erase_member(
+        &self,
+        member: &MemberId,
+        also: &[EventId],
+        force: bool,
+        by: &Actor,
+    ) -> Result<Result<Erased, InTheWay>, Error> {
+        let id = member.as_str();
+        let found = self.messages_of(id).await?;
+        let cut = found.cut.into_iter().map(|cut| cut.id);
+        let mut mentions: Vec<EventId> = found.emptied.into_iter().chain(cut).chain(found.mentions).collect();
+        mentions.sort_unstable();
+        mentions.dedup();
+        let messages = Messages { mentions, ..Messages::default() };
+        let act = self.act(by, Action::MemberErase, TargetKind::Member, id);
+        let person = Person { kind: TargetKind::Member, id: id.to_owned(), lane: member.lane() };
+        self.erase_person(person, messages, Order { also, force, act }).await
+    }
+
+    async fn erase_person(
+        &self,
+        person: Person,
+        mut messages: Messages,
+        order: Order<'_>,
+    ) -> Result<Result<Erased, InTheWay>, Error> {
+        messages.also = order.also.to_vec();
         messages.mentions.retain(|id| !messages.also.contains(id));
         let (key, now) = (self.inner.key.clone(), self.clock.now());
-        let audit = audit::rows_of(self, customer).await?;
-        let act = self.act(by, Action::CustomerErase, TargetKind::Customer, customer);
-        self.write(Erase { customer: customer.to_owned(), force, messages, audit, key, act, now }).await
+        let audit = audit::rows_of(self, person.kind, &person.id).await?;
+        self.write(Erase { person, force: order.force, messages, audit, key, act: order.act, now }).await
     }
 
     /// Finds the messages that never became an event and mention the customer. Reads outside the writer, page by page: their
@@ -148,8 +180,15 @@ struct Cut {
     rest: String,
 }
 
+/// How an erasure was ordered.
+struct Order<'a> {
+    also: &'a [EventId],
+    force: bool,
+    act: AuditRow,
+}
+
 struct Erase {
-    customer: String,
+    person: Person,
     force: bool,
     messages: Messages,
     audit: AuditOf,
@@ -167,7 +206,7 @@ impl Write for Erase {
     }
 
     fn lanes(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.customer.as_str())
+        std::iter::once(self.person.lane.as_str())
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
@@ -181,15 +220,22 @@ impl Write for Erase {
         let erased_at = self.until(tx).await?;
         // A claim that has begun since keeps its lane.
         self.delete(tx, "DELETE FROM lanes WHERE lane = $1 AND claimed = 0").await?;
-        let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.customer);
+        let left = query("SELECT lane FROM lanes WHERE lane = $1").bind(&self.person.lane);
         if left.finds(&mut *tx).await? {
             return self.refuse(tx, InTheWay { is_claimed: true, ..found }).await;
         }
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
+        self.delete(tx, "DELETE FROM members WHERE lane = $1").await?;
         // The row of the erasure first: it is emptied with the others.
         audit::record(&mut *tx, [&self.act].into_iter()).await?;
-        audit::erase(tx, &self.customer, &self.audit).await?;
+        audit::erase(tx, &self.person, &self.audit).await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
+        if self.person.kind == TargetKind::Member {
+            self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
+                .await?;
+            // It holds names and addresses of the staff, and is read again.
+            query("DELETE FROM staff_lists").execute(&mut *tx).await?;
+        }
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;
         let heat_pumps = self.delete(tx, "DELETE FROM pumps WHERE customer = $1").await?;
@@ -201,7 +247,7 @@ impl Write for Erase {
              SET erased_at = CASE WHEN tombstones.erased_at > $2 AND tombstones.erased_at <= $3 \
              THEN tombstones.erased_at ELSE $2 END",
         )
-        .with((self.key.customer(&self.customer), erased_at))
+        .with((self.key.customer(&self.person.lane), erased_at))
         // A clock that was ahead wrote a tombstone beyond the ceiling: an erasure by a correct clock replaces it.
         .bind(moments::tombstone_ceiling(self.now))
         .execute(&mut *tx)
@@ -228,11 +274,9 @@ impl Erase {
                 found.no_messages.push(*id);
             }
         }
-        let lane = query("SELECT claimed FROM lanes WHERE lane = $1").bind(&self.customer);
+        let lane = query("SELECT claimed FROM lanes WHERE lane = $1").bind(&self.person.lane);
         if let Some(is_claimed) = lane.fetch_optional(&mut *tx).await? {
-            let state = customers::state_of(&mut *tx, &self.customer).await?.unwrap_or_default();
-            let customer = serde_json::from_str::<Customer>(&state).unwrap_or_default();
-            found.is_active = customer.facts.is_active();
+            found.is_active = self.is_active(tx).await?;
             found.is_claimed = is_claimed;
         } else {
             // The user was at Podero before the bridge, or signed up past it: the watch found them.
@@ -242,7 +286,7 @@ impl Erase {
             "SELECT state, COUNT(*) FROM events WHERE lane = $1 \
              AND state IN ('pending', 'waiting', 'scheduled', 'parked') GROUP BY state ORDER BY state",
         );
-        found.unsettled = unsettled.bind(&self.customer).fetch_all(&mut *tx).await?;
+        found.unsettled = unsettled.bind(&self.person.lane).fetch_all(&mut *tx).await?;
         let unpublished = "SELECT COUNT(*) FROM notices WHERE customer = $1 AND state = 'pending'";
         found.unpublished = self.count(tx, unpublished).await?;
         let open_alerts = "SELECT COUNT(*) FROM pumps WHERE customer = $1 AND has_alert = 1";
@@ -250,10 +294,18 @@ impl Erase {
         Ok(found)
     }
 
+    async fn is_active(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        if self.person.kind == TargetKind::Member {
+            return Ok(self.count(tx, "SELECT COUNT(*) FROM members WHERE lane = $1 AND active = 1").await? > 0);
+        }
+        let state = customers::state_of(&mut *tx, &self.person.lane).await?.unwrap_or_default();
+        Ok(serde_json::from_str::<Customer>(&state).unwrap_or_default().facts.is_active())
+    }
+
     /// `true` if there is anything to erase, or was.
     async fn is_known(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let tombstones = query("SELECT COUNT(*) FROM tombstones WHERE customer = $1");
-        let tombstones: i64 = tombstones.bind(self.key.customer(&self.customer)).fetch_one(&mut *tx).await?;
+        let tombstones: i64 = tombstones.bind(self.key.customer(&self.person.lane)).fetch_one(&mut *tx).await?;
         Ok(tombstones > 0 || self.is_held(tx).await?)
     }
 
@@ -269,24 +321,28 @@ impl Erase {
     }
 
     async fn count(&self, tx: &mut Transaction<'_>, sql: &'static str) -> Result<i64, DbFault> {
-        query(sql).bind(&self.customer).fetch_one(tx).await
+        query(sql).bind(&self.person.lane).fetch_one(tx).await
     }
 
     /// The present, or the time of the newest event if its sender's clock is ahead: none of the events may count as a later one.
     /// Takes the time at which an event happened, not the day on which it takes effect.
     async fn until(&self, tx: &mut Transaction<'_>) -> Result<Timestamp, DbFault> {
         let ahead = query("SELECT event FROM events WHERE lane = $1 AND time > $2 AND transport <> 'internal'");
-        let texts: Vec<Option<String>> = ahead.with((&self.customer, self.now)).fetch_all(tx).await?;
+        #[derive(serde::Deserialize)]
+        struct Happened {
+            time: Timestamp,
+        }
+        let texts: Vec<Option<String>> = ahead.with((&self.person.lane, self.now)).fetch_all(tx).await?;
         let mut until = self.now;
         for text in texts {
-            let event = text.and_then(|text| serde_json::from_str::<Event>(&text).ok());
+            let event = text.and_then(|text| serde_json::from_str::<Happened>(&text).ok());
             until = until.max(event.map_or(self.now, |event| event.time));
         }
         Ok(until)
     }
 
     async fn delete(&self, tx: &mut Transaction<'_>, statement: &'static str) -> Result<u64, DbFault> {
-        query(statement).bind(&self.customer).execute(tx).await
+        query(statement).bind(&self.person.lane).execute(tx).await
     }
 
     /// Cuts the customer's events out of batches. The rest of a batch waits for a person as before.

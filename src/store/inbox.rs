@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use super::announcements;
+use super::announcements::{self, Said};
 use super::closed_sets::RowKind;
 use super::db::{DbFault, RowStatement, query};
 use super::error::Error;
@@ -21,6 +21,7 @@ use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
 use crate::domain::event::{Event, EventState, Happening, Transport};
 use crate::domain::notice::Notice;
+use crate::domain::team::{TeamEvent, TeamHappening};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
@@ -52,8 +53,10 @@ pub struct Arrival {
 /// The content of an arrival, once it is read.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// An event to be applied.
+    /// An event of a customer, to be applied.
     Event(Event),
+    /// An event of a member of the team, to be applied.
+    Team(TeamEvent),
     /// A message that a person must look at; the notice announces it.
     Parked {
         /// The class of trouble.
@@ -71,23 +74,66 @@ impl Content {
     fn kind(&self) -> RowKind {
         match self {
             Self::Event(event) => RowKind::of(&event.happening),
+            Self::Team(event) => RowKind::of_team(&event.happening),
             Self::Parked { .. } => RowKind::Unreadable,
         }
     }
 
-    fn lane(&self) -> Option<&str> {
-        self.event().map(|event| event.customer.as_str())
-    }
-
-    /// The event's time in the order of its lane.
-    fn time(&self) -> Option<Timestamp> {
-        self.event().map(|event| event.stamp().time)
-    }
-
-    fn event(&self) -> Option<&Event> {
+    /// The parts of its event that the inbox needs.
+    fn said(&self) -> Option<Saying> {
         match self {
-            Self::Event(event) => Some(event),
+            Self::Event(event) => Some(Saying {
+                lane: event.customer.as_str().to_owned(),
+                id: event.id,
+                said_at: event.time,
+                stamp: event.stamp().time,
+                effective_at: event.effective_at,
+                change: event.change(),
+                is_announced: event.is_announced(),
+                calls_off: matches!(event.happening, Happening::CalledOff(_)),
+                text: serde_json::to_string(event).expect("an event has only serialisable fields"),
+            }),
+            Self::Team(event) => Some(Saying {
+                lane: event.member.lane(),
+                id: event.id,
+                said_at: event.time,
+                stamp: event.stamp().time,
+                effective_at: event.effective_at,
+                change: event.change().map(str::to_owned),
+                is_announced: event.is_announced(),
+                calls_off: matches!(event.happening, TeamHappening::CalledOff { .. }),
+                text: serde_json::to_string(event).expect("an event has only serialisable fields"),
+            }),
             Self::Parked { .. } => None,
+        }
+    }
+}
+
+/// The parts of an event that the inbox needs, whomever it is about.
+struct Saying {
+    lane: String,
+    id: EventId,
+    /// The time at which it happened.
+    said_at: Timestamp,
+    /// The time in the order of its lane.
+    stamp: Timestamp,
+    effective_at: Option<Timestamp>,
+    change: Option<String>,
+    is_announced: bool,
+    calls_off: bool,
+    /// Its stored form.
+    text: String,
+}
+
+impl Saying {
+    fn said(&self) -> Said<'_> {
+        Said {
+            lane: &self.lane,
+            id: self.id,
+            said_at: self.said_at,
+            change: self.change.as_deref(),
+            is_announced: self.is_announced,
+            calls_off: self.calls_off,
         }
     }
 }
@@ -139,6 +185,8 @@ pub(super) struct Moments {
 /// A row ready to insert. The caller makes it, to keep work off the single writer thread.
 pub(super) struct ReadyArrival {
     arrival: Arrival,
+    /// Its event; `None`: it is none.
+    event: Option<Saying>,
     columns: Columns,
     /// The name that its customer's tombstone would have; empty if there is no customer.
     tombstone: String,
@@ -149,16 +197,19 @@ pub(super) struct ReadyArrival {
 
 impl ReadyArrival {
     pub(super) fn new(arrival: Arrival, seq: String, key: &TombstoneKey, moments: Moments) -> Self {
-        let tombstone = match &arrival.content {
-            Content::Event(event) => key.customer(event.customer.as_str()),
-            Content::Parked { .. } => String::new(),
-        };
-        Self { columns: Columns::of(&arrival, moments), arrival, tombstone, seq, moments }
+        let event = arrival.content.said();
+        let tombstone = event.as_ref().map_or_else(String::new, |event| key.customer(&event.lane));
+        Self { columns: Columns::of(&arrival, event.as_ref(), moments), arrival, event, tombstone, seq, moments }
+    }
+
+    fn lane(&self) -> Option<&str> {
+        self.event.as_ref().map(|event| event.lane.as_str())
     }
 
     /// The bytes of its texts: the original bytes, which are held twice, and the texts read from them.
     fn bytes(&self) -> usize {
-        let read = [&self.columns.event, &self.arrival.envelope, &self.columns.detail];
+        let event = self.event.as_ref().map(|event| &event.text);
+        let read = [event, self.arrival.envelope.as_ref(), self.columns.detail.as_ref()];
         let read: usize = read.into_iter().flatten().map(String::len).sum();
         ROW_BYTES + self.arrival.raw.len() + self.columns.raw.len() + 2 * read
     }
@@ -208,7 +259,7 @@ impl Write for Accept {
     }
 
     fn lanes(&self) -> impl Iterator<Item = &str> {
-        self.rows.iter().filter_map(|row| row.arrival.content.lane())
+        self.rows.iter().filter_map(ReadyArrival::lane)
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
@@ -253,14 +304,13 @@ impl<'a> Row<'a> {
 
     /// The lane that gets work by it.
     fn ready_lane(&self) -> Option<ReadyLane<'a>> {
-        let lane = self.row.arrival.content.lane().filter(|_| self.row.columns.state == EventState::Pending)?;
+        let lane = self.row.lane().filter(|_| self.row.columns.state == EventState::Pending)?;
         Some(ReadyLane { lane, urgency: self.accept.urgency, from: self.row.moments.work_from })
     }
 
     /// `true` if it is an event that holds as it is, whatever else was said about its customer.
     fn is_plain(&self) -> bool {
-        let event = self.row.arrival.content.event();
-        event.is_some_and(|event| !event.is_announced() && !matches!(event.happening, Happening::CalledOff(_)))
+        self.row.event.as_ref().is_some_and(|event| !event.is_announced && !event.calls_off)
     }
 }
 
@@ -272,8 +322,8 @@ fn plain_rows(all: &[Row<'_>]) -> Vec<usize> {
         by_identity.entry(row.identity()).or_default().push(place);
     }
     let special = all.iter().filter(|row| !row.is_plain());
-    let special: HashSet<&str> = special.filter_map(|row| row.row.arrival.content.lane()).collect();
-    let is_alone = |row: &Row<'_>| row.row.arrival.content.lane().is_some_and(|lane| !special.contains(lane));
+    let special: HashSet<&str> = special.filter_map(|row| row.row.lane()).collect();
+    let is_alone = |row: &Row<'_>| row.row.lane().is_some_and(|lane| !special.contains(lane));
     let single = by_identity.into_values().filter_map(|places| <[usize; 1]>::try_from(places).ok());
     single.flatten().filter(|place| is_alone(&all[*place])).collect()
 }
@@ -291,18 +341,18 @@ async fn accept_plain(
     new.sort_unstable();
     let taken_back = take_back(tx, new.iter().map(|place| all[*place].row).collect()).await?;
     new.retain(|place| !taken_back.contains(&all[*place].row.arrival.id));
-    let changing = new.iter().filter(|place| all[**place].row.columns.change.is_some());
-    let changing = changing.filter_map(|place| all[*place].row.arrival.content.lane()).collect();
+    let changing = new.iter().filter(|place| all[**place].row.change().is_some());
+    let changing = changing.filter_map(|place| all[*place].row.lane()).collect();
     let announced = announcements::announced(tx, changing).await?;
     let mut receipts = vec![None; all.len()];
     for place in &new {
-        let ReadyArrival { arrival, columns, moments, .. } = all[*place].row;
+        let ReadyArrival { arrival, event, columns, moments, .. } = all[*place].row;
         let mut replaced = Vec::new();
-        if let Content::Event(event) = &arrival.content
-            && announced.contains(event.customer.as_str())
+        if let Some(event) = event
+            && announced.contains(&event.lane)
         {
             // A plain event goes on, whatever it replaced.
-            (replaced, _) = announcements::settle(tx, event, moments.work_from).await?;
+            (replaced, _) = announcements::settle(tx, event.said(), moments.work_from).await?;
         }
         receipts[*place] = Some((Receipt::Accepted { id: arrival.id, state: columns.state }, replaced));
     }
@@ -332,8 +382,8 @@ impl Accept {
                 return self.not_new(tx, &twin.arrival).await;
             }
         }
-        if let Content::Event(event) = &arrival.content {
-            let (kinds, ended) = announcements::settle(tx, event, row.moments.work_from).await?;
+        if let Some(event) = &row.event {
+            let (kinds, ended) = announcements::settle(tx, event.said(), row.moments.work_from).await?;
             replaced.extend(kinds);
             if let Some(state) = ended {
                 return Ok(Receipt::Accepted { id: arrival.id, state });
@@ -416,7 +466,7 @@ impl LeftOver {
             origin_id: &self.origin_id,
             source: &arrival.source,
             transport: arrival.transport.name(),
-            time: arrival.content.time().unwrap_or(received_at),
+            time: arrival.content.said().map_or(received_at, |event| event.stamp),
             detail: Some("of a customer who was erased after it happened"),
             digest: &self.digest,
             settled_at: Some(received_at),
@@ -439,8 +489,6 @@ struct Columns {
     happened: Timestamp,
     due_at: Timestamp,
     state: EventState,
-    change: Option<String>,
-    event: Option<String>,
     reason: Option<Reason>,
     detail: Option<String>,
     raw: String,
@@ -448,38 +496,35 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(arrival: &Arrival, moments: Moments) -> Self {
+    fn of(arrival: &Arrival, event: Option<&Saying>, moments: Moments) -> Self {
         let (raw, raw_encoding) = keep_bytes(&arrival.raw);
         let now = moments.work_from;
         let bare = Self {
             happened: arrival.received_at,
             due_at: now,
             state: EventState::Parked,
-            change: None,
-            event: None,
             reason: None,
             detail: None,
             raw,
             raw_encoding,
         };
-        match &arrival.content {
-            Content::Event(event) => {
+        match (event, &arrival.content) {
+            (Some(event), _) => {
                 // By a clock that jumped ahead, an announced event would seem to take effect already. An event that is sent as it
                 // takes effect does not wait.
-                let is_later = |at: &Timestamp| *at > now || (*at > moments.day && event.is_announced());
+                let is_later = |at: &Timestamp| *at > now || (*at > moments.day && event.is_announced);
                 let later = event.effective_at.filter(is_later);
                 Self {
-                    happened: event.time,
-                    change: event.change(),
+                    happened: event.said_at,
                     due_at: later.unwrap_or(now),
                     state: if later.is_some() { EventState::Scheduled } else { EventState::Pending },
-                    event: Some(serde_json::to_string(event).expect("an event has only serialisable fields")),
                     ..bare
                 }
             }
-            Content::Parked { reason, detail, .. } => {
+            (None, Content::Parked { reason, detail, .. }) => {
                 Self { reason: Some(*reason), detail: Some(detail.clone()), ..bare }
             }
+            (None, Content::Event(_) | Content::Team(_)) => bare,
         }
     }
 }
@@ -491,30 +536,34 @@ impl ReadyArrival {
         Ok(self.new_event().insert(tx).await? && take_back(tx, vec![self]).await?.is_empty())
     }
 
+    fn change(&self) -> Option<&str> {
+        self.event.as_ref().and_then(|event| event.change.as_deref())
+    }
+
     fn new_event(&self) -> NewEvent<'_> {
         let (arrival, columns) = (&self.arrival, &self.columns);
         NewEvent {
             id: arrival.id,
-            lane: arrival.content.lane(),
+            lane: self.lane(),
             origin: &arrival.origin,
             origin_id: &arrival.origin_id,
             source: &arrival.source,
             transport: arrival.transport.name(),
             kind: arrival.content.kind(),
-            time: arrival.content.time().unwrap_or(arrival.received_at),
+            time: self.event.as_ref().map_or(arrival.received_at, |event| event.stamp),
             received_at: arrival.received_at,
             due_at: columns.due_at,
             state: columns.state,
             reason: columns.reason,
             detail: columns.detail.as_deref(),
             digest: &arrival.digest,
-            event: columns.event.as_deref(),
+            event: self.event.as_ref().map(|event| event.text.as_str()),
             raw: &columns.raw,
             raw_encoding: columns.raw_encoding,
             settled_at: columns.reason.map(|_| arrival.received_at),
             envelope: arrival.envelope.as_deref(),
-            change: columns.change.as_deref(),
-            said_at: columns.change.as_ref().map(|_| columns.happened),
+            change: self.change(),
+            said_at: self.change().map(|_| columns.happened),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::db::{DbFault, RowStatement, query, row};
 use super::moments::Ceilings;
 use super::transaction::Transaction;
+use crate::domain::team::member_of_lane;
 use crate::domain::{EventId, Timestamp};
 
 /// The urgency of an event: `Live` if a person may wait for its effect.
@@ -16,6 +17,8 @@ pub(super) enum LaneUrgency {
     Live,
     /// The event is one of many that were imported, and yields.
     Bulk,
+    /// The event is about a member of the team: those lanes are a set of their own.
+    Team,
 }
 
 impl LaneUrgency {
@@ -24,6 +27,7 @@ impl LaneUrgency {
         match self {
             Self::Live => 0,
             Self::Bulk => 1,
+            Self::Team => 2,
         }
     }
 }
@@ -78,6 +82,7 @@ static READY: RowStatement = RowStatement::new(
      WHEN lanes.ready_at IS NOT NULL AND lanes.ready_at < excluded.ready_at THEN lanes.ready_at \
      ELSE excluded.ready_at END, bulk = CASE \
      WHEN excluded.bulk = 0 THEN 0 \
+     WHEN excluded.bulk = 2 THEN 2 \
      WHEN lanes.ready_at IS NULL AND lanes.claimed = 0 THEN 1 \
      ELSE lanes.bulk END \
      WHERE (lanes.claimed = 0 AND (lanes.ready_at IS NULL OR lanes.ready_at > excluded.ready_at)) \
@@ -96,7 +101,9 @@ pub(super) async fn ready_lanes(tx: &mut Transaction<'_>, lanes: Vec<ReadyLane<'
     for ready in lanes {
         let known = by_name.entry(ready.lane).or_insert(ready);
         known.from = known.from.min(ready.from);
-        if ready.urgency == LaneUrgency::Live {
+        if member_of_lane(ready.lane).is_some() {
+            known.urgency = LaneUrgency::Team;
+        } else if ready.urgency == LaneUrgency::Live {
             known.urgency = LaneUrgency::Live;
         }
     }

@@ -31,6 +31,7 @@ mod inbox;
 mod integrity;
 mod lanes;
 mod leases;
+mod members;
 mod memory;
 mod mentions;
 mod moments;
@@ -50,6 +51,8 @@ mod scrub;
 mod settlement;
 mod shared_state;
 mod standing;
+mod team_brake;
+mod team_lanes;
 mod timeline;
 mod tokens;
 mod tombstones;
@@ -76,6 +79,7 @@ pub use error::{Error, OpenError};
 pub use gauges::{BacklogCounts, Gauges};
 pub use handle::{Desk, Store, StoreView};
 pub use inbox::{Arrival, Content, Receipt};
+pub use members::{MEMBERS_MAX, MemberView, TeamCounts};
 pub use memory::{ACTIVE_AGE_MAX, REPLICA_LIFE};
 pub use moments::Ceilings;
 pub use open::{Migrated, Settings, migrate};
@@ -88,6 +92,7 @@ pub use refusal_rows::RefusalRows;
 pub use roster::{Kept, Member, Roster};
 pub use settlement::CallMade;
 pub use standing::{KnownBlindness, Shared};
+pub use team_brake::TeamAnswer;
 pub use timeline::{
     AlertView, CallView, CustomerView, EventSummary, EventView, NoticeData, NoticeView, OriginalBytes, OutageView,
     PumpFilter, PumpView, ROWS_MAX,

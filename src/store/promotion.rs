@@ -47,7 +47,8 @@ impl Write for Promote {
         let latest = Timestamp::latest(self.now, Duration::ZERO);
         let due = query(
             "SELECT id, lane FROM events WHERE state IN ('scheduled', 'waiting') AND due_at <= $1 \
-             AND (transport <> 'internal' OR time <= $1 OR received_at > $3) ORDER BY due_at LIMIT $2",
+             AND (transport <> 'internal' OR time <= $1 OR (received_at > $3 AND type = 'customer.purge_due')) \
+             ORDER BY due_at LIMIT $2",
         );
         let due: Vec<(EventId, String)> = due.with((self.day, PROMOTED_MAX, latest)).fetch_all(&mut *tx).await?;
         let mut lanes = promote(tx, due).await?;
@@ -115,7 +116,7 @@ impl Store {
         // Outside the writer: this reads past all announced events. It skips purges that are not due before their own day.
         let wrong = query(
             "SELECT id FROM events WHERE state IN ('scheduled', 'waiting') AND state = 'scheduled' AND transport = 'internal' \
-             AND ((received_at > $1 AND due_at = time) \
+             AND type = 'customer.purge_due' AND ((received_at > $1 AND due_at = time) \
              OR (received_at <= $1 AND due_at < time)) LIMIT $2",
         );
         let ids: Vec<EventId> = wrong.with((latest, PURGES_AT_ONCE)).fetch_all(&self.readers).await?;

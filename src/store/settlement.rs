@@ -11,17 +11,18 @@ use uuid::Uuid;
 use super::audit::{self, AuditRow};
 use super::claims::{Claim, Settled};
 use super::closed_sets::RowKind;
-use super::customers::{self, CustomerChange, StoredCustomer};
+use super::customers::{self, StateChange, StoredState};
 use super::db::{DbFault, RowStatement};
 use super::error::Error;
 use super::event_rows::{INTERNAL, NewEvent};
 use super::handle::Store;
 use super::outbox::{self, NewNotice};
-use super::pumps;
 use super::transaction::{Transaction, Write};
+use super::{pumps, team_lanes};
 use crate::domain::call::Operation;
-use crate::domain::event::{Event, EventState};
+use crate::domain::event::EventState;
 use crate::domain::verdict::{Fate, Verdict};
+use crate::domain::work::{LaneKind, LaneWork};
 use crate::domain::{EventId, Timestamp};
 
 /// Reason for which a claimed event is superseded: a newer event contradicts it, and `detail` names that event.
@@ -50,20 +51,20 @@ pub struct CallMade {
 impl Store {
     /// Ends a claim: event, customer, calls, audit rows, notices and alerts, in one transaction or not at all. A claim that has already ended
     /// is fenced, so a write whose answer was lost may be repeated.
-    pub async fn settle(
+    pub async fn settle<W: LaneWork>(
         &self,
-        claim: &Claim,
-        verdict: impl Into<Arc<Verdict>>,
+        claim: &Claim<W>,
+        verdict: impl Into<Arc<Verdict<W::State, W::Event>>>,
         calls: impl Into<Arc<[CallMade]>>,
     ) -> Result<Settled, Error> {
         let (clock, verdict, calls) = (&self.clock, verdict.into(), calls.into());
         let acts = claim.acts.iter().cloned().chain(self.audit_rows(verdict.acts.iter().cloned())).collect();
         let seqs = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
-        self.write(Settle {
-            event: claim.work.event.id,
+        self.write(Settle::<W> {
+            event: claim.work.head().id,
             lane: claim.lane.clone(),
             fence: claim.fence,
-            customer: StoredCustomer::of(&verdict.customer).change_from(claim.stored.as_ref()),
+            state: StoredState::of::<W>(&verdict.state).change_from(claim.stored.as_ref()),
             verdict,
             calls,
             acts,
@@ -74,19 +75,19 @@ impl Store {
     }
 }
 
-struct Settle {
+struct Settle<W: LaneWork> {
     event: EventId,
     lane: String,
     fence: i64,
-    customer: CustomerChange,
-    verdict: Arc<Verdict>,
+    state: StateChange,
+    verdict: Arc<Verdict<W::State, W::Event>>,
     calls: Arc<[CallMade]>,
     acts: Vec<AuditRow>,
     now: Timestamp,
     seqs: Vec<String>,
 }
 
-impl Write for Settle {
+impl<W: LaneWork> Write for Settle<W> {
     type Output = Settled;
 
     fn lanes(&self) -> impl Iterator<Item = &str> {
@@ -112,12 +113,10 @@ impl Write for Settle {
         outbox::insert_all(tx, notices.collect()).await?;
         for settle in &kept {
             settle.end_pumps(tx).await?;
-            if let Some(event) = &settle.verdict.follow_up {
-                settle.follow_up(tx, event).await?;
-            }
+            settle.follow_up(tx).await?;
         }
         wake_waiting(tx, &kept).await?;
-        customers::keep(tx, kept.iter().map(|settle| (settle.lane.as_str(), &settle.customer))).await?;
+        customers::keep(tx, kept.iter().map(|settle| (settle.lane.as_str(), &settle.state))).await?;
         release(tx, &kept).await?;
         let settled = |is_newest| if is_newest { Settled::Recorded } else { Settled::Fenced };
         Ok(is_newest.into_iter().map(settled).collect())
@@ -131,7 +130,10 @@ static NEWEST: RowStatement = RowStatement::new(
 );
 
 /// The claims that no newer one has fenced.
-async fn newest(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<HashSet<(String, i64)>, DbFault> {
+async fn newest<W: LaneWork>(
+    tx: &mut Transaction<'_>,
+    settles: &[&Settle<W>],
+) -> Result<HashSet<(String, i64)>, DbFault> {
     let mut rows = NEWEST.rows(settles.len());
     for settle in settles {
         rows.with((&settle.lane, settle.fence));
@@ -151,7 +153,7 @@ static SETTLE: RowStatement = RowStatement::new(
      WHERE events.id = {id}",
 );
 
-async fn settle_events(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+async fn settle_events<W: LaneWork>(tx: &mut Transaction<'_>, settles: &[&Settle<W>]) -> Result<(), DbFault> {
     let mut rows = SETTLE.rows(settles.len());
     for settle in settles {
         let (now, verdict) = (settle.now, &settle.verdict);
@@ -162,7 +164,7 @@ async fn settle_events(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<
                 (EventState::Applied, now, None, (!detail.is_empty()).then(|| detail.join("; ")), Some(now))
             }
             Fate::Superseded => (EventState::Superseded, now, Some(NEWER), verdict.remark.clone(), Some(now)),
-            Fate::Waiting { until } => (EventState::Waiting, *until, Some("no_sign_up"), None, None),
+            Fate::Waiting { until } => (EventState::Waiting, *until, Some(W::WAITS_FOR), None, None),
             Fate::Retry { at, setback } => (EventState::Pending, *at, Some(setback.name()), None, None),
             Fate::Parked { reason, detail } => {
                 (EventState::Parked, now, Some(reason.name()), Some(detail.clone()), Some(now))
@@ -183,7 +185,7 @@ static CALLS: RowStatement = RowStatement::new(
     "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms, idempotency_key) {rows}",
 );
 
-async fn keep_calls(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
+async fn keep_calls<W: LaneWork>(tx: &mut Transaction<'_>, settles: &[&Settle<W>]) -> Result<(), DbFault> {
     let mut rows = CALLS.rows(settles.len());
     for settle in settles {
         for call in &*settle.calls {
@@ -202,10 +204,11 @@ static WAKE: RowStatement = RowStatement::new(
      WHERE events.lane = {lane} AND COALESCE(events.state, '') = 'waiting' {written events.lane}",
 );
 
-static LIVE: RowStatement = RowStatement::new(&["lane"], "UPDATE lanes SET bulk = 0 {from} WHERE lanes.lane = {lane}");
+static LIVE: RowStatement =
+    RowStatement::new(&["lane"], "UPDATE lanes SET bulk = 0 {from} WHERE lanes.lane = {lane} AND lanes.bulk = 1");
 
-async fn wake_waiting(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
-    let waking: Vec<&&Settle> = settles.iter().filter(|settle| settle.verdict.wakes_waiting).collect();
+async fn wake_waiting<W: LaneWork>(tx: &mut Transaction<'_>, settles: &[&Settle<W>]) -> Result<(), DbFault> {
+    let waking: Vec<&&Settle<W>> = settles.iter().filter(|settle| settle.verdict.wakes_waiting).collect();
     let mut rows = WAKE.rows(waking.len());
     for settle in &waking {
         rows.with((&settle.lane, settle.now));
@@ -229,9 +232,22 @@ static RELEASE: RowStatement = RowStatement::new(
      WHERE lanes.lane = {lane}",
 );
 
+/// As [`RELEASE`], of members: a leave is due although an older event is in back-off.
+static RELEASE_MEMBERS: RowStatement = RowStatement::new(
+    &["lane", "is_over"],
+    "UPDATE lanes SET claimed = 0, interrupted = 0, \
+     begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, \
+     ready_at = (SELECT MIN(due_at) FROM events WHERE events.lane = {lane} AND state = 'pending') {from} \
+     WHERE lanes.lane = {lane}",
+);
+
 /// Frees the lanes and makes them due with their heads, as [`super::lanes::ready_for_head`] does.
-async fn release(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), DbFault> {
-    let mut rows = RELEASE.rows(settles.len());
+async fn release<W: LaneWork>(tx: &mut Transaction<'_>, settles: &[&Settle<W>]) -> Result<(), DbFault> {
+    let release = match W::LANES {
+        LaneKind::Customers => &RELEASE,
+        LaneKind::Members => &RELEASE_MEMBERS,
+    };
+    let mut rows = release.rows(settles.len());
     for settle in settles {
         // An event that has ended for good is never claimed again, so no look-up comes first. A churn that the brake refused was
         // not begun, and a later event may replace it when it is retried.
@@ -246,7 +262,7 @@ async fn release(tx: &mut Transaction<'_>, settles: &[&Settle]) -> Result<(), Db
     Ok(())
 }
 
-impl Settle {
+impl<W: LaneWork> Settle<W> {
     fn notices(&self) -> impl Iterator<Item = NewNotice<'_>> {
         let customer = Some(self.lane.as_str());
         let notices = self.verdict.notices.iter().zip(&self.seqs);
@@ -261,22 +277,29 @@ impl Settle {
         Ok(())
     }
 
-    /// Inserts an event of the bridge's own: it has no sender, so its own id is its identity.
-    async fn follow_up(&self, tx: &mut Transaction<'_>, event: &Event) -> Result<(), DbFault> {
-        let (id, time) = (event.id.to_string(), event.stamp().time);
-        let text = serde_json::to_string(event).expect("an event has only serialisable fields");
-        let kind = RowKind::of(&event.happening);
-        let new = NewEvent {
-            lane: Some(&self.lane),
-            origin: OURS,
-            origin_id: &id,
-            source: OURS,
-            transport: INTERNAL,
-            received_at: self.now,
-            event: Some(&text),
-            ..NewEvent::bare(event.id, kind, EventState::Scheduled, time)
-        };
-        new.insert(tx).await?;
+    /// Inserts events of the bridge's own: each has no sender, so its own id is its identity. An end of a member's access that was
+    /// scheduled before is over, whether another follows or none.
+    async fn follow_up(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+        if self.verdict.ends_scheduled {
+            team_lanes::end_scheduled(&mut *tx, &self.lane, self.event, self.now).await?;
+        }
+        for event in &self.verdict.follow_ups {
+            let head = W::head_of(event);
+            let (id, time) = (head.id.to_string(), head.stamp.time);
+            let text = serde_json::to_string(event).expect("an event has only serialisable fields");
+            let kind = RowKind::from_name(head.type_name);
+            let new = NewEvent {
+                lane: Some(&self.lane),
+                origin: OURS,
+                origin_id: &id,
+                source: OURS,
+                transport: INTERNAL,
+                received_at: self.now,
+                event: Some(&text),
+                ..NewEvent::bare(head.id, kind, EventState::Scheduled, time)
+            };
+            new.insert(&mut *tx).await?;
+        }
         Ok(())
     }
 }

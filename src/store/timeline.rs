@@ -30,8 +30,10 @@ row! {
     pub struct EventSummary {
         /// The bridge's own.
         pub id: EventId = "id",
-        /// The utility's own.
-        pub customer_id: Option<String> = "lane",
+        /// The utility's own; null for an event of a member of the team.
+        pub customer_id: Option<String> = "CASE WHEN lane LIKE 'member\t%' THEN NULL ELSE lane END",
+        /// The utility's own, of a member of its team.
+        pub member_id: Option<String> = "CASE WHEN lane LIKE 'member\t%' THEN substr(lane, 8) END",
         /// The configured source it came by.
         pub source: String = "source",
         /// Its identity, first half: CloudEvents `source`.

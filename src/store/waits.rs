@@ -21,6 +21,7 @@ use super::timeline::ROWS_MAX;
 use crate::domain::event::EventState;
 use crate::domain::names::names;
 use crate::domain::partner_health::{Hold, PartnerHealth};
+use crate::domain::team::member_of_lane;
 use crate::domain::{EventId, Timestamp};
 
 names! {
@@ -30,7 +31,7 @@ names! {
         Retrying = "retrying",
         /// Another event of its customer, which comes first.
         Behind = "behind",
-        /// Its customer's sign-up.
+        /// Its customer's sign-up, or its member's join.
         SignUp = "waiting_for_sign_up",
         /// The day on which it takes effect.
         DueLater = "due_later",
@@ -54,8 +55,10 @@ pub struct OpenEvent {
     #[serde(rename = "type")]
     #[schemars(with = "String")]
     pub kind: RowKind,
-    /// The utility's own.
+    /// The utility's own; null for an event of a member of the team.
     pub customer_id: Option<String>,
+    /// The utility's own, of a member of its team.
+    pub member_id: Option<String>,
     /// The configured source it came by.
     pub source: String,
     /// As asked for.
@@ -220,10 +223,12 @@ impl Around {
             WaitsFor::Retrying | WaitsFor::Podero => Some(due_at).filter(|_| is_later),
             WaitsFor::Behind | WaitsFor::InProgress | WaitsFor::Budget | WaitsFor::Person => None,
         };
+        let member_id = row.lane.as_deref().and_then(member_of_lane).map(str::to_owned);
         OpenEvent {
             id,
             kind: row.kind,
-            customer_id: row.lane,
+            customer_id: row.lane.filter(|_| member_id.is_none()),
+            member_id,
             source: row.source,
             state,
             received_at: row.received_at,

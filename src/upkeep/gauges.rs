@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::alert::Knowledge;
 use crate::domain::brake::Brake;
+use crate::domain::team::TeamPolicy;
 use crate::metrics::{Metrics, Outcome};
 use crate::pump::Step;
 use crate::store::{Error, Gauges, Store};
@@ -27,6 +28,9 @@ const GAUGES_REST: u32 = 50;
 /// Limit of the rest after a count.
 pub const GAUGES_REST_MAX: Duration = Duration::from_secs(60);
 
+/// Time after the end of an access at which it counts as overdue: a retry or two, and an outage that is told elsewhere.
+const OVERDUE_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Everything that counting needs.
 pub struct Counting {
     /// The tables.
@@ -39,6 +43,8 @@ pub struct Counting {
     pub interval: Duration,
     /// The churn brake, where there is one.
     pub brake: Option<Brake>,
+    /// The policy of the team, where it is administered.
+    pub team: Option<TeamPolicy>,
     /// Receiver of the count, for the bounds of the listeners.
     pub counted: Box<dyn Fn(&Gauges) + Send + Sync>,
     /// Time that the last count took.
@@ -73,6 +79,12 @@ impl Counting {
         {
             self.metrics.uncounted_brake();
             tracing::debug!(%error, "the churns within the brake's window could not be counted");
+        }
+        if let Some(policy) = &self.team
+            && let Err(error) = self.refresh_team(policy).await
+        {
+            self.metrics.uncounted_team();
+            tracing::debug!(%error, "the team could not be counted");
         }
         true
     }
@@ -110,6 +122,23 @@ impl Counting {
         let tally = self.store.brake_tally(brake).await?;
         self.metrics.churns_admitted.set(real(tally.admitted));
         self.metrics.churns_admitted_limit.set(real(brake.limit(tally.active)));
+        Ok(())
+    }
+}
+
+impl Counting {
+    async fn refresh_team(&self, policy: &TeamPolicy) -> Result<(), Error> {
+        let counts = self.store.team_counts(OVERDUE_AFTER).await?;
+        let tally = self.store.team_tally(policy).await?;
+        let metrics = &self.metrics;
+        for (access, count) in [("unlimited", counts.unlimited), ("temporary", counts.temporary)] {
+            metrics.team_members.with_label_values(&[access]).set(real(count));
+        }
+        metrics.team_expiries_overdue.set(real(counts.overdue));
+        metrics.team_refused.set(real(counts.refused));
+        metrics.team_braked.set(real(counts.braked));
+        metrics.team_removals.set(real(tally.admitted));
+        metrics.team_removals_limit.set(real(policy.brake.limit(None)));
         Ok(())
     }
 }

@@ -109,6 +109,8 @@ impl Things {
             | ApiRoute::OpenEvents
             | ApiRoute::Event
             | ApiRoute::Customer
+            | ApiRoute::Team
+            | ApiRoute::Member
             | ApiRoute::Parked
             | ApiRoute::Retries
             | ApiRoute::Retry
@@ -154,7 +156,7 @@ const ACTS: [(&str, &[Action]); 12] = [
     ("operator add", &[Action::OperatorAdd]),
     ("operator change", &[Action::OperatorChange]),
     ("operator remove", &[Action::OperatorRemove]),
-    ("erase", &[Action::CustomerErase]),
+    ("erase", &[Action::CustomerErase, Action::MemberErase]),
     ("import", &[Action::EventsImport]),
     ("audit export", &[Action::AuditExport]),
     ("backup", &[Action::StoreBackup]),
@@ -163,9 +165,9 @@ const ACTS: [(&str, &[Action]); 12] = [
     ("serve", &[]),
 ];
 
-const READS: [&str; 14] = [
+const READS: [&str; 16] = [
     "demo", "sandbox", "check", "explain", "test", "parked list", "parked show", "events list", "events show",
-    "customers show", "operator list", "audit list", "audit verify", "help",
+    "customers show", "team list", "team review", "operator list", "audit list", "audit verify", "help",
 ];
 
 /// Every command without a command of its own, as the program's help names them.
@@ -230,6 +232,8 @@ impl Files {
             ("events list", vec![]),
             ("events show", vec![first]),
             ("customers show", vec!["C-1"]),
+            ("team list", vec![]),
+            ("team review", vec![]),
             ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
             ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
             ("operator list", vec![]),
@@ -240,6 +244,7 @@ impl Files {
             ("operator remove", vec!["anna", "--force"]),
             ("operator remove", vec!["anna"]),
             ("erase", vec!["C-9"]),
+            ("erase", vec!["--member", "M-9"]),
             ("import", vec![events]),
             ("audit list", vec![]),
             ("audit export", vec!["--output", exported]),
@@ -319,6 +324,7 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
 fn every_action_is_of_a_call_a_route_a_command_or_the_bridge() {
     let of_bridge = [
         Action::EventReceive,
+        Action::TeamChange,
         Action::RetryEnd,
         Action::AuditTrim,
         Action::TokenAdd,

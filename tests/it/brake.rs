@@ -75,7 +75,7 @@ impl StoreFixture {
         let claim = claimed(&self.store).await;
         let known = Customer { facts: claim.work.merged.facts.clone(), ..claim.work.customer.clone() };
         let verdict =
-            Verdict { customer: known, ..Self::verdict(&claim, Fate::Applied { stale: Vec::new() }, Vec::new()) };
+            Verdict { state: known, ..Self::verdict(&claim, Fate::Applied { stale: Vec::new() }, Vec::new()) };
         self.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
     }
 

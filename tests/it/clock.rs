@@ -139,12 +139,13 @@ impl ClockFixture {
         };
         let verdict = Verdict {
             fate,
-            customer: claim.work.customer.clone(),
+            state: claim.work.customer.clone(),
             failures,
             failing_since,
             notices: Vec::new(),
             seen: Vec::new(),
-            follow_up: None,
+            follow_ups: Vec::new(),
+            ends_scheduled: false,
             wakes_waiting: false,
             remark: None,
             acts: Vec::new(),
@@ -244,12 +245,13 @@ async fn notices_polls_and_duties_are_due(fixture: ClockFixture) {
     };
     let verdict = Verdict {
         fate: Fate::Applied { stale: Vec::new() },
-        customer: claim.work.customer.clone(),
+        state: claim.work.customer.clone(),
         failures: 0,
         failing_since: None,
         notices: vec![notice.clone()],
         seen: Vec::new(),
-        follow_up: None,
+        follow_ups: Vec::new(),
+        ends_scheduled: false,
         wakes_waiting: false,
         remark: None,
         acts: Vec::new(),
@@ -449,15 +451,16 @@ async fn a_purge_is_never_due_before_its_own_day(fixture: ClockFixture) {
         let customer_id = CustomerId::accept(customer).expect("a printable id");
         let happening = Happening::PurgeDue { user: Uuid::from_u128(7) };
         let effective_at = Some(now.plus(WHILE));
-        let follow_up = Some(Event { id, customer: customer_id, time: now, effective_at, happening });
+        let follow_ups = vec![Event { id, customer: customer_id, time: now, effective_at, happening }];
         let verdict = Verdict {
             fate: Fate::Applied { stale: Vec::new() },
-            customer: claim.work.customer.clone(),
+            state: claim.work.customer.clone(),
             failures: 0,
             failing_since: None,
             notices: Vec::new(),
             seen: Vec::new(),
-            follow_up,
+            follow_ups,
+            ends_scheduled: false,
             wakes_waiting: false,
             remark: None,
             acts: Vec::new(),

@@ -53,6 +53,8 @@ mod explain;
 mod partner;
 // A sender's own JSON through jq.
 mod mapping;
+// Members of the team, from an event of HR to Podero.
+mod team;
 // Parked work and the ways out.
 mod parking;
 // The Podero client against scripted answers.

@@ -156,7 +156,7 @@ async fn programs_without_end_are_stopped_and_their_messages_parked() {
 #[test]
 fn the_worked_examples_pass_and_a_difference_is_shown_line_by_line() {
     let environment = running::Environment::new();
-    for name in ["billing", "crm"] {
+    for name in ["billing", "crm", "bamboohr", "hr-feed"] {
         let dir = format!("{}/deploy/mappings/{name}", env!("CARGO_MANIFEST_DIR"));
         let output = running::run(&["test", &dir], &environment);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

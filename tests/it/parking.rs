@@ -194,6 +194,7 @@ async fn an_event_that_cannot_be_read_is_parked_and_counted(fixture: StoreFixtur
         clock: fixture.clock.clone(),
         interval: Duration::from_mins(10),
         brake: None,
+        team: None,
         counted: Box::new(|_| {}),
         last_took: Mutex::default(),
     };

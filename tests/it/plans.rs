@@ -49,6 +49,10 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ),
     ("SELECT id FROM audit WHERE number IS NULL", "audit", "the same, for an operator who erases a customer"),
     ("UPDATE audit SET note = NULL WHERE number IS NULL", "audit", "the same"),
+    ("SELECT lane, state, (SELECT COUNT", "members", "an operator's page of the team"),
+    ("SELECT COUNT(*), COUNT(expires_at)", "members", "a gauge, of a team"),
+    ("SELECT team_decisions.user_id", "team_decisions", "a row for each loss of access that no list shows yet"),
+    ("DELETE FROM team_decisions WHERE NOT EXISTS", "team_decisions", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),
     ("SELECT 1 FROM operators", "operators", "ended by its first row"),
     ("SELECT name, role, created_at", "operators", "an operator's page; a row for each operator"),
@@ -63,6 +67,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("SELECT state, COUNT(*)", "a gauge; an operator erases a customer"),
     ("SELECT knowledge, COUNT(*)", "a gauge"),
     ("DELETE FROM calls WHERE event_id IN", "an operator erases a customer"),
+    ("DELETE FROM team_decisions WHERE event_id IN", "an operator erases a member"),
     ("DELETE FROM events WHERE id IN", "for hundreds of rows"),
     ("DELETE FROM notices WHERE (id, target) IN", "the same"),
     ("UPDATE lanes SET ready_at = $1 WHERE claimed", "once at the start"),
@@ -88,7 +93,7 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ),
     ("UPDATE events SET tries_from = $3 WHERE id IN", "the same"),
     ("SELECT id, tries_from FROM events", "an operator's page"),
-    ("SELECT id, lane, source, origin", "the same"),
+    ("SELECT id, CASE WHEN lane LIKE", "the same"),
 ];
 
 /// A statement with the place it is from.

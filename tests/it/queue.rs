@@ -33,6 +33,7 @@ fn frames(fixture: &StoreFixture) -> Frames {
         store: fixture.store.clone(),
         clock: fixture.clock.clone(),
         wake: Arc::default(),
+        wake_team: Arc::default(),
         metrics: Metrics::new(),
         batch_max: 100,
         body_bytes_max: 1 << 10,

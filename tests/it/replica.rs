@@ -13,6 +13,7 @@ use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::CircuitCause;
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
+use podero_bridge::domain::team::TeamPolicy;
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::permits::Permits;
@@ -362,6 +363,7 @@ fn applier(one: &One) -> Applier<Client> {
             churn: ChurnDelete::Soft,
             retention: Duration::from_secs(30 * 24 * 3_600),
             brake: None,
+            team: TeamPolicy::default(),
         },
         clock: one.replica.clock.clone(),
         metrics: Metrics::new(),

@@ -47,6 +47,7 @@ fn frames(store: &Store, fixture: &StoreFixture, map: &str, types: &str) -> Fram
         store: store.clone(),
         clock: fixture.clock.clone(),
         wake: Arc::default(),
+        wake_team: Arc::default(),
         metrics: Metrics::new(),
         batch_max: 10,
         body_bytes_max: BODY_BYTES_MAX,

@@ -29,8 +29,8 @@ table: it sends every caller to every route of a running bridge. `UPDATE=1 cargo
 
 - 401: the caller is not known; 403: its role is not enough. `yes` is every other answer.
 - The columns of the roles hold for tokens (`admin.token` has the role admin) and for operators alike.
-- A `viewer` gets an event without `raw`, `raw_encoding` and `envelope`, a customer without `state` and the `data` of outgoing
-  events, and rows of the audit log without `note`.
+- A `viewer` gets an event without `raw`, `raw_encoding` and `envelope`, a customer or a member without `state` and the `data` of
+  outgoing events, and rows of the audit log without `note`.
 - The last column has the actions by which the audit log names what the route does.
 - Where neither a token nor an operator is configured the API is on loopback, and every caller has the role admin.
 

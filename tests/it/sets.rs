@@ -163,12 +163,13 @@ fn verdict(claim: &Claim, number: usize, clock: &Clock) -> Verdict {
     };
     Verdict {
         fate,
-        customer: claim.work.customer.clone(),
+        state: claim.work.customer.clone(),
         failures: 1,
         failing_since: None,
         notices: vec![notice],
         seen: Vec::new(),
-        follow_up: None,
+        follow_ups: Vec::new(),
+        ends_scheduled: false,
         wakes_waiting: number.is_multiple_of(2),
         remark: None,
         acts: Vec::new(),

@@ -205,12 +205,13 @@ fn parked() -> Fate {
 fn ending(claim: &Claim, fate: Fate) -> Verdict {
     Verdict {
         fate,
-        customer: claim.work.customer.clone(),
+        state: claim.work.customer.clone(),
         failures: 0,
         failing_since: None,
         notices: Vec::new(),
         seen: Vec::new(),
-        follow_up: None,
+        follow_ups: Vec::new(),
+        ends_scheduled: false,
         wakes_waiting: false,
         remark: None,
         acts: Vec::new(),
@@ -675,13 +676,13 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
         ..claim.work.event.clone()
     };
     let mut verdict = ending(&claim, Fate::Applied { stale: vec!["home/main".to_owned()] });
-    verdict.customer.podero.departed = Some(Uuid::from_u128(1));
+    verdict.state.podero.departed = Some(Uuid::from_u128(1));
     verdict.notices.push(notice("customer/C-1", Topic::CustomerOffboarded, "e1"));
     verdict.seen.push(retire(&claim.work.seen[0], Resolution::Churned, fixture.clock.now()));
-    verdict.follow_up = Some(purge.clone());
+    verdict.follow_ups = vec![purge.clone()];
     // A follow-up under the id of another event breaks a key late in the settlement: nothing of it may stay.
     let mut broken = verdict.clone();
-    broken.follow_up = Some(Event { id: claim.work.event.id, ..purge.clone() });
+    broken.follow_ups = vec![Event { id: claim.work.event.id, ..purge.clone() }];
     assert!(fixture.store.settle(&claim, broken, vec![call.clone()]).await.is_err());
     let view = fixture.store.event(id).await.expect("the store is there").expect("it is known");
     assert_eq!((view.event.state, view.calls.len(), fixture.due().await.len()), (EventState::Pending, 0, 0));

@@ -23,6 +23,9 @@ const PASSWORD: &str = "correct horse battery";
 /// A person's name that only the note of an operator has.
 const NOTED: &str = "Schmidt";
 
+/// A name that only a member of the team has.
+const COLLEAGUE: &str = "Kollegin";
+
 /// A store in which everything is that a route can show.
 struct Filled {
     world: World,
@@ -43,7 +46,7 @@ impl Filled {
         let toml = format!(
             "[watch]\ninterval = \"1s\"\ndisconnect_after = \"0s\"\ndisconnect_polls = 1\n\
              [[source]]\nname = \"legacy\"\nverify = \"none\"\nmap = \"{map}\"\n\
-             [[source]]\nname = \"default\"\nverify = \"none\"\n"
+             [[source]]\nname = \"default\"\nverify = \"none\"\ntypes = [\"customer.*\", \"team.*\"]\n[team]\nenabled = true\n"
         );
         let settings = Settings { toml, environment: Vec::new() };
         let world = World::start_on(tempfile::tempdir().expect("a folder"), url.clone(), settings).await;
@@ -69,12 +72,16 @@ impl Filled {
         let renamed = json!({"customer_id": "C-1", "first_name": "Berta", "last_name": "Berichtigt"});
         let mut taken = sign_up("e3", "C-3", TIME);
         taken["data"]["email"] = json!("C-1@example.com");
+        let colleague = json!({
+            "member_id": "M-1", "email": format!("{COLLEAGUE}@example.com"), "role": "staff", "last_name": COLLEAGUE
+        });
         for (event, expected) in [
             (sign_up("e1", "C-1", TIME), "applied"),
             (event("e2", "customer.updated", LATER, &renamed), "applied"),
             (taken, "parked"),
             (event("e4", "customer.moved", LATER, &moved("C-1", Some(ahead))), "scheduled"),
             (event("e5", "customer.updated", LATER, &json!({"customer_id": "C-9", "first_name": "Anna"})), "waiting"),
+            (event("e6", "team.member_joined", TIME, &colleague), "applied"),
         ] {
             let (status, answer) = world.send(&event).await;
             assert_eq!(status, 202, "{answer}");
@@ -130,6 +137,7 @@ impl Filled {
         let ids = match route {
             ApiRoute::Event | ApiRoute::RetryParked | ApiRoute::SkipParked => events,
             ApiRoute::Customer => vec!["C-1", "C-3", "C-9"],
+            ApiRoute::Member => vec!["M-1"],
             ApiRoute::Retry | ApiRoute::StopRetry => vec![&*self.retry],
             ApiRoute::ReconnectLink => vec![&*self.pump],
             ApiRoute::OpenEvents => {
@@ -141,6 +149,7 @@ impl Filled {
             | ApiRoute::Readyz
             | ApiRoute::Metrics
             | ApiRoute::OpenApi
+            | ApiRoute::Team
             | ApiRoute::Parked
             | ApiRoute::OrderRetry
             | ApiRoute::Retries
@@ -188,7 +197,7 @@ async fn no_route_tells_a_viewer_anything_of_a_person() {
         add_operator(filled.folder.path(), &environment, role.name(), role, PASSWORD);
     }
     let (shown, viewed) = (filled.answers(Role::Support).await, filled.answers(Role::Viewer).await);
-    for word in PERSONAL.into_iter().chain([NOTED]) {
+    for word in PERSONAL.into_iter().chain([NOTED, COLLEAGUE]) {
         assert!(shown.contains(word), "the store has {word}, and the role support sees it");
         let seen: Vec<_> = viewed.lines().filter(|line| line.contains(word)).collect();
         assert!(seen.is_empty(), "a viewer sees {word}: {seen:?}");

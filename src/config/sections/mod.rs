@@ -18,4 +18,5 @@ pub(super) mod retry;
 pub(super) mod sandbox;
 pub(super) mod source;
 pub(super) mod store;
+pub(super) mod team;
 pub(super) mod watch;

@@ -83,7 +83,7 @@ impl World {
     fn settle(&mut self, work: Work, fate: Fate) -> Verdict {
         let verdict = settle_with(&work, fate, at(self.now), &self.policy);
         self.memory.extend(verdict.seen.iter().map(|change| (change.seen.heat_pump, change.seen.clone())));
-        self.customer = verdict.customer.clone();
+        self.customer = verdict.state.clone();
         self.rows.extend(verdict.acts.iter().cloned());
         verdict
     }
@@ -302,7 +302,7 @@ fn a_churn_pauses_every_pump_and_deletes_as_the_operator_chose() {
         assert_eq!(verdict.fate, applied());
         assert_eq!(verdict.notices[0].data["podero_user_id"], user.to_string());
         assert!(world.podero.buildings_now().is_empty() || soft);
-        let Some(purge) = verdict.follow_up else {
+        let Some(purge) = verdict.follow_ups.into_iter().next() else {
             assert!(!purges, "{churn:?}");
             continue;
         };
@@ -367,7 +367,7 @@ fn after_the_retention() -> (World, Event, Uuid) {
     let mut world = World::new(Policy { churn: ChurnDelete::SoftThenHard, ..policy() });
     world.play(event(10, signed_up("Home 1")));
     let user = world.customer.user_id().expect("signed up");
-    let purge = world.play(event(20, Happening::Churned)).follow_up.expect("soft, then hard");
+    let purge = world.play(event(20, Happening::Churned)).follow_ups.remove(0);
     world.now += 31 * 24 * 3_600;
     world.podero.log.clear();
     (world, purge, user)
@@ -378,7 +378,7 @@ fn after_the_retention_the_user_is_deleted_for_good() {
     let (mut world, purge, user) = after_the_retention();
     let verdict = world.play(purge.clone());
     assert_eq!(world.podero.log, [Call::DeleteUser { user, soft: false }]);
-    assert_eq!((verdict.fate, verdict.notices.len(), verdict.follow_up), (applied(), 0, None));
+    assert_eq!((verdict.fate, verdict.notices.len(), verdict.follow_ups), (applied(), 0, Vec::new()));
     assert!(world.podero.users.is_empty());
     assert_eq!(world.play(purge).fate, applied(), "gone already is as good");
 }
@@ -408,7 +408,7 @@ fn a_purge_spares_a_customer_who_came_back_under_the_same_user() {
         let verdict = world.play(purge);
         assert_eq!(verdict.fate, Fate::Superseded, "interrupted: {was_interrupted}");
         assert!(world.podero.users.contains_key(&user), "interrupted: {was_interrupted}");
-        assert!(verdict.customer.facts.is_active());
+        assert!(verdict.state.facts.is_active());
     }
 }
 
@@ -453,7 +453,7 @@ fn what_is_older_than_all_we_know_is_superseded_without_a_call() {
         let before = world.customer.clone();
         let verdict = world.play(late);
         assert_eq!((verdict.fate, world.podero.log.len()), (Fate::Superseded, 0), "{name}");
-        assert_eq!(verdict.customer.facts, before.facts, "{name}");
+        assert_eq!(verdict.state.facts, before.facts, "{name}");
         assert!(verdict.notices.is_empty(), "{name}");
     }
 }
@@ -479,7 +479,7 @@ fn a_move_or_an_update_before_the_sign_up_waits_for_it_and_not_for_ever() {
         let verdict = world.play(event(20, early.clone()));
         assert_eq!(verdict.fate, Fate::Waiting { until: tries_from.plus(3 * DAY) }, "{early:?}");
         assert!(world.podero.log.is_empty() && verdict.notices.is_empty());
-        assert_eq!(verdict.customer.facts, Customer::default().facts, "a waiting event leaves no wish behind");
+        assert_eq!(verdict.state.facts, Customer::default().facts, "a waiting event leaves no wish behind");
         for (elapsed, is_parked) in [(3 * 24 * 3_600 - 1, false), (3 * 24 * 3_600, true)] {
             let work = Work::new(event(20, early.clone()), tries_from, Customer::default());
             let fate = final_fate(&work, &next(&work, &policy()), moment(world.now + elapsed), &policy());

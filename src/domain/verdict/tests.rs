@@ -444,7 +444,7 @@ fn a_doubt_is_one_to_each_event_that_needs_a_building() {
     let mut given_up = work(moved("New 2"));
     given_up.customer.doubt_buildings();
     let unheard = Fate::Parked { reason: Reason::GaveUp, detail: String::new() };
-    let customer = settle_with(&given_up, unheard, at(1_000), &policy()).customer;
+    let customer = settle_with(&given_up, unheard, at(1_000), &policy()).state;
     let mut other = Work::new(event(30, update()), at(1_000), customer);
     assert_eq!(look(&mut other), Led::OnAndSaved(false));
     let mut retried = Work::new(given_up.event.clone(), at(1_000), other.customer.clone());
@@ -537,7 +537,7 @@ fn alerts_end_with_the_home_or_the_customer_that_they_belong_to() {
             .collect();
         let expected: Vec<(Uuid, &str)> = expected.iter().map(|(pump, why)| (uuid(*pump), *why)).collect();
         assert_eq!(told, expected, "{name}");
-        assert!(verdict.customer.podero.retired.is_empty(), "{name}");
+        assert!(verdict.state.podero.retired.is_empty(), "{name}");
     }
 }
 
@@ -565,7 +565,7 @@ fn the_end_of_a_claim_tells_what_is_news_and_wakes_who_waits() {
             assert_eq!(told, if about_existence || is_parked { topics } else { &[] }, "{fate:?}");
             let takes_facts = matches!(fate, Fate::Applied { .. });
             let facts = if takes_facts { &work.merged.facts } else { &work.customer.facts };
-            assert_eq!(&verdict.customer.facts, facts, "{fate:?}: only what Podero took becomes ours");
+            assert_eq!(&verdict.state.facts, facts, "{fate:?}: only what Podero took becomes ours");
         }
     }
 }
@@ -578,7 +578,7 @@ fn homes_to_be_freed_are_kept_until_the_event_is_applied() {
         work.customer.podero.leaving.push(Leaving { building: uuid(6), to_pause: None, spare: None });
         work.customer.podero.pausing = Some(vec![uuid(3)]);
         let is_applied = matches!(fate, Fate::Applied { .. });
-        let podero = settle_with(&work, fate, at(1_000), &policy()).customer.podero;
+        let podero = settle_with(&work, fate, at(1_000), &policy()).state.podero;
         assert_eq!((podero.leaving.len(), podero.left.len()), if is_applied { (0, 1) } else { (1, 0) });
         assert_eq!(podero.pausing, None);
     }
@@ -621,7 +621,7 @@ fn a_follow_up_is_the_same_event_on_every_repeat() {
     let purge_of = |happening| {
         let mut work = work(happening);
         work.customer.podero.departed = Some(uuid(1));
-        settle_with(&work, Fate::Applied { stale: Vec::new() }, at(1_000), &policy).follow_up
+        settle_with(&work, Fate::Applied { stale: Vec::new() }, at(1_000), &policy).follow_ups.into_iter().next()
     };
     let purge = purge_of(Happening::Churned).expect("soft, then hard");
     assert_eq!(purge_of(Happening::Churned), Some(purge));

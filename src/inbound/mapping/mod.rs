@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use super::cloudevents::{self, Envelope, Item};
 use super::delivery::{Delivery, sha256};
+use super::sent;
 use super::signature::Verified;
-use super::wire;
 use crate::config::Source;
 use crate::domain::EventId;
-use crate::domain::event::Event;
+use crate::domain::work::SentEvent;
 use crate::problem::{Problem, ProblemKind};
 use mapper::{MapError, Mapper};
 pub use program::{OutputBounds, Program, ProgramFault, Variables};
@@ -37,7 +37,7 @@ pub struct Tried {
     /// The program's output.
     pub output: Value,
     /// The event that the bridge would make of it.
-    pub event: Result<Event, Problem>,
+    pub event: Result<SentEvent, Problem>,
 }
 
 /// Translates a message as the webhook endpoint would, and keeps nothing. `amqp` is the value of `$amqp`.
@@ -48,7 +48,7 @@ pub async fn try_out(mapper: &Mapper, delivery: Delivery, amqp: Value) -> Result
     let outputs = outputs(mapper, delivery, &message, amqp).await?;
     let events = envelopes(&message, &delivery.source, outputs.clone());
     let event = |read: Result<Envelope, Problem>| {
-        read.and_then(|envelope| wire::event(&envelope, EventId(uuid::Uuid::nil()), delivery.received_at))
+        read.and_then(|envelope| sent::event(&envelope, EventId(uuid::Uuid::nil()), delivery.received_at, true))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
 }

@@ -11,6 +11,7 @@ use podero_bridge::domain::alert::{Observation, WatchPolicy};
 use podero_bridge::domain::call::{Call, Operation, Reply, UserFound};
 use podero_bridge::domain::event::Record;
 use podero_bridge::domain::notice::Notice;
+use podero_bridge::domain::team::{MemberCall, MemberDone};
 use podero_bridge::podero::{Drift, Partner};
 use podero_bridge::pump::Step;
 use podero_bridge::store::{PublishOutcome, PumpFilter, ROWS_MAX, Settings, Store, Target};
@@ -40,6 +41,10 @@ struct Shown {
 
 impl Partner for Podero {
     async fn call(&self, call: &Call, _: Option<Uuid>, _: Timestamp) -> Reply {
+        panic!("the watch asks for {call:?}")
+    }
+
+    async fn call_for_member(&self, call: &MemberCall, _: Option<Uuid>, _: Timestamp) -> Reply<MemberDone> {
         panic!("the watch asks for {call:?}")
     }
 

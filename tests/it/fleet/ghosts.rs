@@ -9,6 +9,7 @@ use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::{Observation, WatchPolicy};
 use podero_bridge::domain::call::{Call, Reply, UserFound};
 use podero_bridge::domain::event::Record;
+use podero_bridge::domain::team::{MemberCall, MemberDone};
 use podero_bridge::podero::Partner;
 use podero_bridge::store::{PumpFilter, ROWS_MAX, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
@@ -29,6 +30,10 @@ struct Podero {
 
 impl Partner for Podero {
     async fn call(&self, call: &Call, _: Option<Uuid>, _: Timestamp) -> Reply {
+        panic!("the watch asks for {call:?}")
+    }
+
+    async fn call_for_member(&self, call: &MemberCall, _: Option<Uuid>, _: Timestamp) -> Reply<MemberDone> {
         panic!("the watch asks for {call:?}")
     }
 

@@ -124,6 +124,10 @@ impl Judge {
             | Topic::CustomerRelocated
             | Topic::CustomerOffboarded
             | Topic::EventParked
+            | Topic::TeamMemberAdded
+            | Topic::TeamMemberChanged
+            | Topic::TeamMemberRemoved
+            | Topic::TeamAccessExpiring
             | Topic::WatchBlind
             | Topic::WatchRestored => None,
         }

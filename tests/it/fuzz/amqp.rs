@@ -9,6 +9,7 @@ use lapin::types::{AMQPValue, DecimalValue, FieldTable, ShortString};
 use podero_bridge::broker::Frame;
 use podero_bridge::config::{Config, Strings};
 use podero_bridge::domain::event::Transport;
+use podero_bridge::domain::work::SentEvent;
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::inbound::cloudevents::STRUCTURED;
 use podero_bridge::inbound::explain::explain;
@@ -208,10 +209,14 @@ fn deliver(sent: &Sent) -> Outcome {
         .into_iter()
         .map(|one| {
             let event = one.event?;
+            let (time, type_name) = match &event {
+                SentEvent::Customer(event) => (event.time, event.happening.type_name()),
+                SentEvent::Member(event) => (event.time, event.happening.type_name()),
+            };
             // One whose time is not its own has its message's, or that of its arrival.
-            let is_near = event.time <= received_at().plus(std::time::Duration::from_hours(24));
-            assert!(is_near && event.time > Timestamp::from_micros(i64::MIN), "{event:?}");
-            Ok(event.happening.type_name().to_owned())
+            let is_near = time <= received_at().plus(std::time::Duration::from_hours(24));
+            assert!(is_near && time > Timestamp::from_micros(i64::MIN), "{event:?}");
+            Ok(type_name.to_owned())
         })
         .collect();
     let is_accepted = told.iter().all(Result::is_ok);

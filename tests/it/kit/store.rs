@@ -69,12 +69,13 @@ impl StoreFixture {
     pub fn verdict(claim: &Claim, fate: Fate, notices: Vec<Notice>) -> Verdict {
         Verdict {
             fate,
-            customer: claim.work.customer.clone(),
+            state: claim.work.customer.clone(),
             failures: 0,
             failing_since: None,
             notices,
             seen: Vec::new(),
-            follow_up: None,
+            follow_ups: Vec::new(),
+            ends_scheduled: false,
             wakes_waiting: false,
             remark: None,
             acts: Vec::new(),

@@ -10,6 +10,7 @@ use podero_bridge::broker::{OutgoingNotice, Publish, Published};
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::alert::Observation;
 use podero_bridge::domain::call::{Call, Done, Reply, UserFound};
+use podero_bridge::domain::team::{MemberCall, MemberDone};
 use podero_bridge::podero::Partner;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -90,6 +91,10 @@ impl Partner for Gates {
     async fn call(&self, call: &Call, key: Option<Uuid>, until: Timestamp) -> Reply {
         let of = |told| if let Answer::Event(done) = told { Some(done) } else { None };
         self.told(Asked::Event(call.clone()), key, Some(until), of).await
+    }
+
+    async fn call_for_member(&self, call: &MemberCall, _: Option<Uuid>, _: Timestamp) -> Reply<MemberDone> {
+        panic!("no sender of this world tells of members: {call:?}")
     }
 
     async fn list_users(&self) -> Reply<Vec<UserFound>> {

@@ -137,6 +137,7 @@ impl Replica {
             store: store.clone(),
             clock: clock.clone(),
             wake: Arc::clone(&wake),
+            wake_team: Arc::default(),
             metrics: metrics.clone(),
             batch_max: 100,
             body_bytes_max: 1 << 20,

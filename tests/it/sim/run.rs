@@ -16,6 +16,7 @@ use podero_bridge::domain::brake::Brake;
 use podero_bridge::domain::call::{Call, OnboardingPolicy, Refusal, RefusalKind, Reply};
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
+use podero_bridge::domain::team::TeamPolicy;
 use podero_bridge::domain::{EventId, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -940,6 +941,7 @@ fn rules(dice: &mut StdRng) -> Rules {
         churn: [ChurnDelete::Soft, ChurnDelete::Hard, ChurnDelete::SoftThenHard][dice.random_range(0..3)],
         retention: Duration::from_secs(30 * 86_400),
         brake: None,
+        team: TeamPolicy::default(),
     };
     let watch = WatchPolicy {
         disconnect_after: Duration::from_secs(if tells_at_once { 0 } else { 900 }),

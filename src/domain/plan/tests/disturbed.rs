@@ -177,7 +177,7 @@ fn one_disturbance_of_any_kind_at_any_call_changes_nothing_in_the_end() {
                     assert_eq!(ids(disturbed), ids(calm), "{disturbance:?} at call {place}");
                     let retired = |verdict: &Verdict| verdict.seen.len();
                     assert_eq!(retired(disturbed), retired(calm), "{disturbance:?} at call {place}");
-                    let purges = |verdict: &Verdict| verdict.follow_up.is_some();
+                    let purges = |verdict: &Verdict| !verdict.follow_ups.is_empty();
                     assert_eq!(purges(disturbed), purges(calm), "{disturbance:?} at call {place}");
                 }
             }

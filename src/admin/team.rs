@@ -1,0 +1,46 @@
+//! The team: its members with their state, and one member with all that happened.
+//!
+//! Before: an operator who reviews the team. After: [`crate::store`].
+
+use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::access::Caller;
+use super::error::{ApiError, ApiResult};
+use super::page::{Page, PageQuery};
+use super::state::Admin;
+use crate::domain::Timestamp;
+use crate::domain::team::{MemberId, TeamRow, team_rows};
+
+/// A page of the team's list.
+#[derive(Serialize, JsonSchema)]
+pub struct TeamPage {
+    /// When the list of the staff was asked for by which states and logins are told; null: none was read yet.
+    listed_at: Option<Timestamp>,
+    /// Those whom events named, by id, then those whom only Podero has.
+    members: Vec<TeamRow>,
+    /// The next page's `after`; null: there is none.
+    next: Option<String>,
+}
+
+/// A page of members.
+pub(super) async fn list(admin: web::Data<Admin>, page: web::Query<PageQuery>) -> ApiResult {
+    let (known, list) = (admin.store.members().await?, admin.store.staff().await?);
+    let skipped = page.after.as_deref().map_or(Ok(0), str::parse::<usize>);
+    let skipped = skipped.map_err(|_| ApiError::malformed("`after` is the `next` of the page before"))?;
+    let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
+    let rows = team_rows(&known, list.as_ref());
+    let next = (rows.len() > skipped.saturating_add(limit)).then(|| (skipped + limit).to_string());
+    let page = Page { rows: rows.into_iter().skip(skipped).take(limit).collect(), next };
+    let listed_at = list.map(|list| list.asked_at);
+    Ok(HttpResponse::Ok().json(TeamPage { listed_at, members: page.rows, next: page.next }))
+}
+
+/// One member; to a viewer without facts, and without the data of outgoing events.
+pub(super) async fn member(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
+    let unknown = || ApiError::not_found("nothing was ever heard of this member");
+    let id = MemberId::accept(&id).ok_or_else(unknown)?;
+    let member = admin.store.member(&id).await?.ok_or_else(unknown)?;
+    Ok(HttpResponse::Ok().json(if caller.sees_personal_data() { member } else { member.impersonal() }))
+}

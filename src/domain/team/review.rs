@@ -1,0 +1,218 @@
+//! The team as a person reviews it: what the bridge knows, next to what Podero has. Pure.
+//!
+//! Before: [`super::member`], [`super::staff_list`]. After: `team list`, `team review` and the admin API show it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::super::Timestamp;
+use super::super::names::names;
+use super::call::Colleague;
+use super::event::{MemberField, MemberRole};
+use super::member::{Departure, TeamMember};
+use super::settings::TeamPolicy;
+use super::staff_list::StaffList;
+
+names! {
+    /// The way by which the bridge came to know a member.
+    pub enum MemberOrigin {
+        /// An event named the member.
+        Event = "event",
+        /// Podero has the user, and nothing named it.
+        FoundAtPodero = "podero",
+    }
+
+    /// The state of a member.
+    pub enum MemberState {
+        /// At Podero, and has accepted the invitation or logged in.
+        Active = "active",
+        /// At Podero, and has not accepted the invitation.
+        Invited = "invited",
+        /// Should be at Podero, and is not.
+        Missing = "missing",
+        /// Has left.
+        Left = "left",
+        /// The access has expired.
+        Expired = "expired",
+        /// Has not joined yet.
+        Announced = "announced",
+        /// Should be at Podero; there is no list to compare with.
+        Unlisted = "unlisted",
+    }
+
+    /// The kind of a finding of a review.
+    pub enum Finding {
+        /// The end of the access has passed, and the user is at Podero.
+        Expired = "expired",
+        /// No login for the number of days that was asked for.
+        Inactive = "inactive",
+        /// At Podero, and no event named the user.
+        UnknownToBridge = "unknown_to_bridge",
+        /// An event named the member, and Podero has no such user.
+        MissingAtPodero = "missing_at_podero",
+        /// Is admin although the policy lets no event make one: `team.allow_admins` is off, or the address is of another domain.
+        AdminBeyondPolicy = "admin_beyond_policy",
+        /// Fewer active admins than `team.min_admins`.
+        TooFewAdmins = "too_few_admins",
+    }
+}
+
+/// A line of the team's list. Ids and states, no names and no addresses.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct TeamRow {
+    /// The utility's own id; null for a user at Podero without one.
+    pub member_id: Option<String>,
+    /// Podero's id of the user, if it is known.
+    pub podero_user_id: Option<Uuid>,
+    /// The role at Podero, or the one that it should have there.
+    pub role: Option<MemberRole>,
+    /// How the bridge came to know the member.
+    pub origin: MemberOrigin,
+    /// The last login at Podero.
+    pub last_login: Option<Timestamp>,
+    /// The end of the access.
+    pub expires_at: Option<Timestamp>,
+    /// The state.
+    pub state: MemberState,
+    /// Events that wait for a person.
+    pub parked: u64,
+}
+
+/// A line of a review.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReviewRow {
+    /// What was found.
+    pub finding: Finding,
+    /// The utility's own id of the member; null where there is none.
+    pub member_id: Option<String>,
+    /// Podero's id of the user.
+    pub podero_user_id: Option<Uuid>,
+    /// More about it.
+    pub detail: String,
+}
+
+/// A member as the store knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownMember {
+    /// The utility's own id.
+    pub id: String,
+    /// All that is known.
+    pub member: TeamMember,
+    /// The number of parked events.
+    pub parked: u64,
+}
+
+/// All members: those whom events named, by id, then those whom only Podero has.
+pub fn team_rows(known: &[KnownMember], list: Option<&StaffList>) -> Vec<TeamRow> {
+    let staff = list.map(|list| &list.staff[..]).unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    let mut rows: Vec<TeamRow> = known
+        .iter()
+        .map(|known| {
+            let there = colleague_of(known, staff);
+            seen.extend(there.map(|there| there.id));
+            known_row(known, there, list.is_some())
+        })
+        .collect();
+    rows.extend(staff.iter().filter(|there| !seen.contains(&there.id)).map(|there| TeamRow {
+        member_id: there.external_id.clone(),
+        podero_user_id: Some(there.id),
+        role: there.role.of_member(),
+        origin: MemberOrigin::FoundAtPodero,
+        last_login: there.last_login,
+        expires_at: None,
+        state: if there.has_joined { MemberState::Active } else { MemberState::Invited },
+        parked: 0,
+    }));
+    rows
+}
+
+fn colleague_of<'a>(known: &KnownMember, staff: &'a [Colleague]) -> Option<&'a Colleague> {
+    let by_key = |there: &&Colleague| there.external_id.as_deref() == Some(known.id.as_str());
+    staff.iter().find(by_key)
+}
+
+fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> TeamRow {
+    let facts = &known.member.facts;
+    let state = match (facts.is_active(), there) {
+        (true, Some(there)) if there.has_joined => MemberState::Active,
+        (true, Some(_)) => MemberState::Invited,
+        (true, None) if has_list => MemberState::Missing,
+        (true, None) => MemberState::Unlisted,
+        (false, _) if facts.left.is_none() => MemberState::Announced,
+        (false, _) if facts.departure == Some(Departure::Expired) => MemberState::Expired,
+        (false, _) => MemberState::Left,
+    };
+    let user = there.map(|there| there.id).or(known.member.user_id()).or(known.member.podero.departed);
+    TeamRow {
+        member_id: Some(known.id.clone()),
+        podero_user_id: user,
+        role: there.and_then(|there| there.role.of_member()).or(facts.role.map(|fact| fact.role)),
+        origin: MemberOrigin::Event,
+        last_login: there.and_then(|there| there.last_login),
+        expires_at: facts.expires_at(),
+        state,
+        parked: known.parked,
+    }
+}
+
+/// The findings of a review, by their kind. Without a list only those that need none.
+pub fn review(
+    known: &[KnownMember],
+    list: Option<&StaffList>,
+    policy: &TeamPolicy,
+    inactive_after: Duration,
+    now: Timestamp,
+) -> Vec<ReviewRow> {
+    let staff = list.map(|list| &list.staff[..]).unwrap_or_default();
+    let mut found: Vec<ReviewRow> = Vec::new();
+    for row in team_rows(known, list) {
+        let is_there = matches!(row.state, MemberState::Active | MemberState::Invited);
+        let mut note = |finding, detail: String| {
+            let (member_id, podero_user_id) = (row.member_id.clone(), row.podero_user_id);
+            found.push(ReviewRow { finding, member_id, podero_user_id, detail });
+        };
+        if let Some(at) = row.expires_at.filter(|at| *at <= now && row.state != MemberState::Missing) {
+            note(Finding::Expired, format!("since {at}"));
+        }
+        match row.last_login {
+            Some(at) if is_there && now.since(at) >= inactive_after => {
+                note(Finding::Inactive, format!("last login {at}"));
+            }
+            None if row.state == MemberState::Active => note(Finding::Inactive, "no login is known".to_owned()),
+            Some(_) | None => {}
+        }
+        if row.origin == MemberOrigin::FoundAtPodero {
+            note(Finding::UnknownToBridge, "no event named this user".to_owned());
+        }
+        if row.state == MemberState::Missing {
+            note(Finding::MissingAtPodero, "no user has this member's id".to_owned());
+        }
+        let there = staff.iter().find(|there| Some(there.id) == row.podero_user_id);
+        if let Some(why) = there.and_then(|there| beyond_policy(there, list, policy)) {
+            note(Finding::AdminBeyondPolicy, why.to_owned());
+        }
+    }
+    let active = u64::try_from(staff.iter().filter(|there| there.is_active_admin()).count()).unwrap_or(u64::MAX);
+    if list.is_some() && active < policy.min_admins {
+        let detail = format!("{active} active admins, and team.min_admins is {}", policy.min_admins);
+        found.push(ReviewRow { finding: Finding::TooFewAdmins, member_id: None, podero_user_id: None, detail });
+    }
+    found.sort_by_key(|row| row.finding);
+    found
+}
+
+/// The reason for which the policy would make no one like this admin; `None`: it would, or this one is protected.
+fn beyond_policy(there: &Colleague, list: Option<&StaffList>, policy: &TeamPolicy) -> Option<&'static str> {
+    let is_protected = list.is_some_and(|list| list.is_bound(there.id));
+    there.role.of_member().filter(|role| *role == MemberRole::Admin && !is_protected)?;
+    let address = there.profile.get(&MemberField::Email).map(String::as_str).unwrap_or_default();
+    if !policy.is_of_our_domain(address) {
+        return Some("the domain of the e-mail address is not in team.email_domains");
+    }
+    (!policy.allows_admins).then_some("team.allow_admins is off, and team.protected does not name this admin")
+}

@@ -1,0 +1,199 @@
+//! The one lock for decisions that span members, and the rows behind them: the list of the staff, the ends of access that are known,
+//! the decisions themselves, and the admissions of the brake.
+//!
+//! The core decides ([`team::check`], [`crate::domain::brake::Brake::admits`]). This file reads its numbers and writes its answer in one
+//! transaction, under the lock of the brake's row, so that two replicas that ask at the same moment are answered one after the other.
+//!
+//! Before: [`crate::apply`] asks. After: [`crate::store::parking`], the way out for what the brake refused.
+
+use std::collections::BTreeMap;
+
+use super::brake::{Asked, BrakeRow, HeldBrake, is_newest_claim};
+use super::claims::Claim;
+use super::db::{DbFault, Executor, query};
+use super::error::Error;
+use super::handle::{Store, StoreView};
+use super::transaction::{Transaction, Write};
+use crate::domain::Timestamp;
+use crate::domain::brake::Tally;
+use crate::domain::team::{self, AccessEnd, Colleague, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy};
+use crate::domain::verdict::Reason;
+
+/// The key of the brake's row: the name of the reason.
+const NAME: &str = Reason::TeamBrake.name();
+
+/// The key of the list of the staff.
+const STAFF: &str = "staff";
+
+/// Limit of the ends of access that one decision reads, of each kind: more is no team.
+const ENDS_MAX: i64 = 5_000;
+
+/// The answer about a proposal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TeamAnswer {
+    /// It may be done, and that is on disk.
+    Allowed,
+    /// It may not be done; nothing changed.
+    Refused(PolicyRefusal),
+    /// The list of the staff is too old, or there is none: read one, and ask again.
+    WantsList,
+    /// A newer claim exists; nothing was decided.
+    Fenced,
+}
+
+impl Store {
+    /// Asks whether a change of a member may be made. `Allowed` is stored: a loss of access counts as done for the next one who asks.
+    /// It is refused for too few admins only by a list that was asked for since `began`.
+    pub async fn ask_team(
+        &self,
+        claim: &Claim<MemberWork>,
+        proposal: Proposal,
+        policy: &TeamPolicy,
+        began: Timestamp,
+    ) -> Result<TeamAnswer, Error> {
+        let row = BrakeRow { name: NAME, event: claim.work.event.id, clock: self.clock.clone() };
+        let (lane, fence, policy) = (claim.lane.clone(), claim.fence, policy.clone());
+        self.write(AskTeam { row, lane, fence, proposal, policy, began }).await
+    }
+
+    /// Keeps a list of the staff that was asked for at `asked_at`, unless a newer one is there. Decisions that it shows are forgotten.
+    pub async fn keep_staff(
+        &self,
+        asked_at: Timestamp,
+        staff: Vec<Colleague>,
+        protected: Vec<String>,
+    ) -> Result<(), Error> {
+        self.write(KeepStaff { asked_at, staff, protected }).await
+    }
+}
+
+impl StoreView {
+    /// The list of the staff that was read last.
+    pub async fn staff(&self) -> Result<Option<StaffList>, Error> {
+        Ok(staff_list(&self.readers).await?)
+    }
+
+    /// Removals and demotions that the brake has admitted within its window.
+    pub async fn team_tally(&self, policy: &TeamPolicy) -> Result<Tally, Error> {
+        Ok(Tally { admitted: self.admitted(NAME, policy.brake).await?, active: None })
+    }
+}
+
+async fn staff_list(on: impl Executor) -> Result<Option<StaffList>, DbFault> {
+    let list = query("SELECT list FROM staff_lists WHERE name = $1").bind(STAFF);
+    let list: Option<String> = list.fetch_optional(on).await?;
+    // Another version wrote it: a new one is read.
+    Ok(list.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+struct AskTeam {
+    row: BrakeRow,
+    lane: String,
+    fence: i64,
+    proposal: Proposal,
+    policy: TeamPolicy,
+    began: Timestamp,
+}
+
+impl Write for AskTeam {
+    type Output = TeamAnswer;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<TeamAnswer, DbFault> {
+        if !is_newest_claim(&mut *tx, &self.lane, self.fence).await? {
+            return Ok(TeamAnswer::Fenced);
+        }
+        let held = self.row.hold(tx).await?;
+        let known = staff_list(&mut *tx).await?.filter(|list| self.is_fresh(list, held.now));
+        let list = match known {
+            Some(list) => list,
+            None if self.proposal.wants_list() => return Ok(TeamAnswer::WantsList),
+            None => StaffList { asked_at: held.now, staff: Vec::new(), bound: BTreeMap::new() },
+        };
+        let ends = self.ends(tx, &list).await?;
+        if let Err(refused) = team::check(&self.policy, &self.proposal, &list, &ends, held.now) {
+            let is_of_the_past = refused.reason == Reason::TooFewAdmins && list.asked_at < self.began;
+            return Ok(if is_of_the_past { TeamAnswer::WantsList } else { TeamAnswer::Refused(refused) });
+        }
+        if self.proposal.is_counted() {
+            match self.row.ask(tx, &held, self.policy.brake, None).await? {
+                Asked::Cleared => {}
+                Asked::Refused { tally, .. } => return Ok(TeamAnswer::Refused(self.policy.braked(tally))),
+                Asked::Fenced => return Ok(TeamAnswer::Fenced),
+            }
+        }
+        self.decide(tx, &held).await?;
+        Ok(TeamAnswer::Allowed)
+    }
+}
+
+impl AskTeam {
+    /// A list from the future was read by a clock that was wrong.
+    fn is_fresh(&self, list: &StaffList, now: Timestamp) -> bool {
+        list.asked_at <= Timestamp::latest(now, std::time::Duration::ZERO)
+            && now.since(list.asked_at) <= self.policy.list_max_age
+    }
+
+    /// The ends of access that are scheduled, and those that were decided and that the list cannot show yet.
+    async fn ends(&self, tx: &mut Transaction<'_>, list: &StaffList) -> Result<Vec<AccessEnd>, DbFault> {
+        let scheduled = query(
+            "SELECT user_id, expires_at FROM members WHERE expires_at IS NOT NULL AND user_id IS NOT NULL \
+             ORDER BY expires_at LIMIT $1",
+        );
+        let scheduled: Vec<(uuid::Uuid, Timestamp)> = scheduled.bind(ENDS_MAX).fetch_all(&mut *tx).await?;
+        // A look by the key for each decision: a join would read all events while there are few of them.
+        let decided = query(
+            "SELECT team_decisions.user_id, team_decisions.gone_at FROM team_decisions \
+             WHERE team_decisions.event_id <> $1 AND (SELECT CASE WHEN events.settled_at >= $2 OR events.settled_at IS NULL \
+             THEN 1 ELSE 0 END FROM events WHERE events.id = team_decisions.event_id) = 1 LIMIT $3",
+        );
+        let decided = decided.with((self.row.event, list.asked_at, ENDS_MAX));
+        let decided: Vec<(uuid::Uuid, Timestamp)> = decided.fetch_all(tx).await?;
+        Ok(scheduled.into_iter().chain(decided).map(|(user, at)| AccessEnd { user, at }).collect())
+    }
+
+    /// Keeps the decision about a loss of access.
+    async fn decide(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), DbFault> {
+        let (Some(loss), Some(user)) = (self.proposal.loss, self.proposal.user) else { return Ok(()) };
+        query(
+            "INSERT INTO team_decisions (event_id, user_id, gone_at, decided_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (event_id) DO UPDATE SET user_id = excluded.user_id, gone_at = excluded.gone_at, \
+             decided_at = excluded.decided_at",
+        )
+        .with((self.row.event, user, loss.at.unwrap_or(held.now), held.now))
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
+struct KeepStaff {
+    asked_at: Timestamp,
+    staff: Vec<Colleague>,
+    protected: Vec<String>,
+}
+
+impl Write for KeepStaff {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+        let known = staff_list(&mut *tx).await?;
+        let list = StaffList::renewed(known.as_ref(), self.asked_at, self.staff.clone(), &self.protected);
+        let text = serde_json::to_string(&list).expect("a list has only serialisable fields");
+        query(
+            "INSERT INTO staff_lists (name, asked_at, list) VALUES ($1, $2, $3) \
+             ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at, list = excluded.list",
+        )
+        .with((STAFF, self.asked_at, text))
+        .execute(&mut *tx)
+        .await?;
+        // The list shows what was carried out before it was asked for. A decision whose event is gone is nobody's.
+        query(
+            "DELETE FROM team_decisions WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.id = team_decisions.event_id \
+             AND (events.settled_at IS NULL OR events.settled_at >= $1))",
+        )
+        .bind(self.asked_at)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
