@@ -111,6 +111,8 @@ instruments! {
     audit_unsealed: Gauge = real() as "podero_bridge_audit_unsealed";
     /// Rows of the audit log that were ever sealed: the number in the head of its chain.
     audit_sealed: Gauge = real() as "podero_bridge_audit_sealed";
+    /// 1 if the last look over the chain of the audit log found that it is not as it was sealed, else 0.
+    audit_broken: IntGauge = gauge() as "podero_bridge_audit_broken";
     /// Churns that the brake on mass churn has parked, and that wait for an approval.
     churns_braked: Gauge = real() as "podero_bridge_churns_braked";
     /// Churns that took effect within churn.brake_window without an approval.

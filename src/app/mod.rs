@@ -51,6 +51,9 @@ pub use opening::STORE_GRACE;
 /// Timeout of draining as a whole. With what comes behind it the end takes less than 30 s, after which Kubernetes kills.
 pub const GRACE: Duration = Duration::from_secs(22);
 
+/// Part of [`GRACE`] for sealing the last rows of the audit log.
+const SEAL_GRACE: Duration = Duration::from_secs(1);
+
 /// Part of [`GRACE`] for the last notices once the work has ended.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 
@@ -239,6 +242,11 @@ impl Bridge {
         self.admin_server.stop(true).await;
         if let Some(server) = &self.sandbox_server {
             server.stop(true).await;
+        }
+        // Nothing acts any more.
+        let sealed = tokio::time::timeout(SEAL_GRACE, self.store.seal_all()).await;
+        if !matches!(sealed, Ok(Ok(()))) {
+            tracing::info!("the last rows of the audit log are not sealed yet; the next start seals them");
         }
     }
 

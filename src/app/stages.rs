@@ -14,7 +14,6 @@ use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
-use crate::domain::Timestamp;
 use crate::domain::call::Operation;
 use crate::inbound::http::Webhooks;
 use crate::inbound::mapping::mapper::Mapper;
@@ -99,8 +98,8 @@ impl Handles {
     }
 
     pub(super) fn audit_upkeep(&self) -> AuditUpkeep {
-        let Self { config, store, clock, .. } = self.clone();
-        AuditUpkeep { store, clock, retention: config.audit.retention, ask_at: Mutex::new(Timestamp::from_micros(0)) }
+        let Self { config, store, clock, metrics, .. } = self.clone();
+        AuditUpkeep::new(store, clock, metrics, config.audit.retention)
     }
 
     pub(super) fn applier(&self) -> Applier<Client> {

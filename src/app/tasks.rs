@@ -47,6 +47,9 @@ const SCRUB_EVERY: Duration = Duration::from_secs(5);
 /// Interval at which rows of the audit log older than `audit.retention` are removed.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 
+/// Interval of the looks over the chain of the audit log. A look reads some thousand rows: millions a day.
+const CHAIN_LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// A row of the table.
 struct Task {
     stage: Stage,
@@ -114,6 +117,7 @@ pub(super) async fn start(
         task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
         task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
         task(Work, "audit", seal_within, timer, &audit, |it| it.seal().boxed()),
+        task(Work, "chain", CHAIN_LOOK_EVERY, timer, &audit, |it| it.watch().boxed()),
         task(Work, "trim", TRIM_EVERY, timer, &audit, |it| it.trim().boxed()),
         task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
         // The end does not wait for it: a probe may take longer than the grace, and the next probe finds the same.

@@ -1,6 +1,6 @@
 //! `audit list|export|verify`: the audit log for a person, for other systems, and its proof.
 //!
-//! An export writes a row of its own before it writes the first line, which the next bridge seals.
+//! An export writes a row of its own before it writes the first line. It is sealed with the end of the command.
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`].
 
@@ -20,6 +20,9 @@ use super::table::{self, or_dash};
 use crate::domain::Timestamp;
 use crate::domain::chain::ChainHead;
 use crate::store::{AuditFilter, AuditRecord, Desk, StoreView};
+
+/// Limit of the characters of a change in a table.
+const CHANGE_CHARS_MAX: usize = 180;
 
 /// Runs a command about the audit log.
 pub(super) async fn run(command: AuditCommand) -> Result<(), CliError> {
@@ -57,7 +60,7 @@ fn row(record: &AuditRecord) -> [String; 8] {
     let target = record.target_id.as_deref().unwrap_or("(erased)");
     let change = match (&record.was, &record.became) {
         (None, None) => "-".to_owned(),
-        (from, to) => format!("{} -> {}", or_dash(from.as_ref()), or_dash(to.as_ref())),
+        (from, to) => shortened(format!("{} -> {}", or_dash(from.as_ref()), or_dash(to.as_ref()))),
     };
     [
         record.at.to_string(),
@@ -69,6 +72,14 @@ fn row(record: &AuditRecord) -> [String; 8] {
         change,
         record.id.clone(),
     ]
+}
+
+/// Two heads have room; the rows that an erasure emptied may be many. `--json` has them all.
+fn shortened(change: String) -> String {
+    match change.char_indices().nth(CHANGE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &change[..end]),
+        None => change,
+    }
 }
 
 async fn run_export(request: AuditExportArguments) -> Result<(), CliError> {
@@ -118,14 +129,14 @@ async fn verify(at: &StoreOptions, head: Option<ChainHead>) -> Result<(), CliErr
     if at.json {
         print_json(&json!({ "check": check, "why": why }))?;
     } else if why.is_none() {
+        let or_none = |at: Option<Timestamp>| at.map_or("none".to_owned(), |at| at.to_string());
         say(&format!("ok      {} rows, head {}", check.head.count - check.first.count, check.head));
+        say(&format!("        the oldest row: {}", or_none(check.oldest)));
         if check.first.count > 0 {
-            say(&format!("        the {} rows before them were removed by audit.retention", check.first.count));
-            let or_none = |at: Option<Timestamp>| at.map_or("none".to_owned(), |at| at.to_string());
             say(&format!(
-                "        its newest row: {}; the oldest row left: {}",
-                or_none(check.trimmed_at),
-                or_none(check.oldest)
+                "        the {} rows before it were removed by audit.retention, whose newest row is of {}",
+                check.first.count,
+                or_none(check.trimmed_at)
             ));
         }
         match head {

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use super::actor;
 use super::error::CliError;
-use super::open::load_store;
+use super::open::{load_store, open_configured};
 use super::output::say;
 use crate::clock::Clock;
 use crate::store::{Migrated, migrate};
@@ -22,6 +22,10 @@ pub(super) async fn run(config: Option<&Path>) -> Result<(), CliError> {
     let (by, clock) = (actor::of_process(), Clock::system());
     let migrated = migrate(at.url.expose(), &by, &clock).await;
     let Migrated { found, known } = migrated.context("the schema was not brought up to date")?;
+    if found != known {
+        // The migration has a row of the audit log, which is sealed with the end of the command.
+        open_configured(&at).await?.close().await;
+    }
     say(&match found {
         0 => format!("ok      schema {known}, made"),
         found if found == known => format!("ok      schema {known}, as before"),

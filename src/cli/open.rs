@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::arguments::StoreOptions;
 use super::error::CliError;
+use super::output::say_error;
 use crate::clock::Clock;
 use crate::config::{self, Config, Secret, process_environment};
 use crate::store::{Desk, OpenError, Settings, Store, StoreView, Writer};
@@ -75,8 +76,14 @@ impl<S> Opened<S> {
         Self { store, desk, writer: tokio::spawn(writer.run()) }
     }
 
-    /// Returns when all writes are on disk and every connection is closed.
+    /// Seals the rows of the audit log that the command wrote, as a bridge would, since there may be none. Returns when all writes are
+    /// on disk and every connection is closed.
     pub(super) async fn close(self) {
+        if let Err(error) = self.desk.seal_all().await {
+            say_error(&format!(
+                "podero-bridge: rows of the audit log are not sealed yet; the next bridge seals them: {error}"
+            ));
+        }
         self.desk.close().await;
         let _ = self.writer.await;
     }

@@ -132,6 +132,13 @@ names! {
     }
 }
 
+impl TargetKind {
+    /// True of persons, whose ids an erasure removes.
+    pub fn is_erasable(self) -> bool {
+        [Self::Customer, Self::Member].contains(&self)
+    }
+}
+
 impl From<AuditReason> for String {
     fn from(reason: AuditReason) -> Self {
         reason.name().to_owned()
@@ -162,6 +169,11 @@ impl Action {
     /// True if an event of a source may do it, and so nearly all of its rows are of sources.
     pub fn is_of_sources(self) -> bool {
         self == Self::EventReceive || (self != Self::PoderoResolveCue && self.name().starts_with("podero."))
+    }
+
+    /// True if it empties the rows of a person.
+    pub fn is_erasure(self) -> bool {
+        [Self::CustomerErase, Self::MemberErase].contains(&self)
     }
 
     /// Code of an act with this outcome, which rules of a SIEM hang on: five characters of the action, and `I` where it was

@@ -6,12 +6,14 @@
 //!
 //! Before: [`super::audit`]. After: [`crate::store`] seals and verifies.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Timestamp;
+use super::audit::{Action, AuditOutcome, TargetKind};
 
 /// Bytes of SHA-256.
 pub type Hash = [u8; 32];
@@ -141,6 +143,57 @@ pub fn hash_of_hex(text: &str) -> Option<Hash> {
     Some(hash)
 }
 
+/// The rows that an erasure emptied, as its own row has them in `became`: the numbers of sealed rows, and the ids of those that were
+/// not sealed yet. Written `3,7-9,ID`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EmptiedRows {
+    numbers: BTreeSet<u64>,
+    ids: BTreeSet<String>,
+}
+
+impl EmptiedRows {
+    /// Adds a row by its number, else by its id.
+    pub fn add(&mut self, number: Option<u64>, id: &str) {
+        match number {
+            Some(number) => self.numbers.insert(number),
+            None => self.ids.insert(id.to_owned()),
+        };
+    }
+
+    /// Reads what an erasure wrote. A part that is neither a number, a range of numbers nor an id names no row.
+    fn read(text: &str) -> impl Iterator<Item = EmptiedPart<'_>> {
+        text.split(',').filter_map(|part| {
+            let range = part.split_once('-').unwrap_or((part, part));
+            match (range.0.parse(), range.1.parse()) {
+                (Ok(from), Ok(to)) if from <= to => Some(EmptiedPart::Numbers { from, to }),
+                _ if part.parse::<Uuid>().is_ok() => Some(EmptiedPart::Id(part)),
+                _ => None,
+            }
+        })
+    }
+}
+
+enum EmptiedPart<'a> {
+    Numbers { from: u64, to: u64 },
+    Id(&'a str),
+}
+
+impl std::fmt::Display for EmptiedRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for number in &self.numbers {
+            match ranges.last_mut() {
+                Some((_, to)) if *to + 1 == *number => *to = *number,
+                Some(_) | None => ranges.push((*number, *number)),
+            }
+        }
+        let ranges =
+            ranges.into_iter().map(|(from, to)| if from == to { format!("{from}") } else { format!("{from}-{to}") });
+        let parts: Vec<String> = ranges.chain(self.ids.iter().cloned()).collect();
+        f.write_str(&parts.join(","))
+    }
+}
+
 /// A sealed row as it stands in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainedRow<'a> {
@@ -195,11 +248,27 @@ pub enum Broken {
         /// The number of rows.
         count: u64,
     },
-    /// The rows before the oldest that is left were not removed by the retention: no row says so.
+    /// A column is empty, and no erasure says that it emptied the row.
+    Emptied {
+        /// The number of the row.
+        number: u64,
+        /// Its id.
+        id: String,
+        /// The column.
+        column: &'static str,
+    },
+    /// The rows before the oldest that is left were not removed by the retention: no sealed row says so.
     NoTrim {
         /// The number of rows that are not there.
         count: u64,
     },
+    /// A row about a removal by the retention does not begin where the one before it ended, or is about rows behind itself.
+    TrimDiffers {
+        /// The number of the row.
+        number: u64,
+    },
+    /// The store's own head is not there, or is none.
+    NoHead,
     /// The chain does not have as many rows as the head that was given.
     HeadNotReached {
         /// Those of the head.
@@ -234,8 +303,26 @@ impl std::fmt::Display for Broken {
             Self::HeadChanged { count } => {
                 write!(f, "the store's own head has another hash than row {count}, the last one")
             }
+            Self::Emptied { number, id, column } => {
+                write!(
+                    f,
+                    "row {number} ({id}): `{column}` is empty, and no sealed row of an erasure says that it emptied it"
+                )
+            }
             Self::NoTrim { count } => {
-                write!(f, "the first {count} rows are not there, and no row says that the retention removed them")
+                write!(
+                    f,
+                    "the first {count} rows are not there, and no sealed row says that the retention removed them"
+                )
+            }
+            Self::TrimDiffers { number } => {
+                write!(f, "row {number} says that the retention removed rows, and does not fit the removal before it")
+            }
+            Self::NoHead => {
+                write!(
+                    f,
+                    "the store's own head (table `audit_head`) is not there, or holds none: its row was removed or changed"
+                )
             }
             Self::HeadNotReached { count, reached } => {
                 write!(f, "the head that was given has {count} rows, the chain {reached}: its end was removed")
@@ -250,23 +337,37 @@ impl std::fmt::Display for Broken {
 /// Recomputes a chain, row by row.
 #[derive(Debug, Clone)]
 pub struct ChainCheck {
+    /// The head behind which it began.
+    first: ChainHead,
     /// The head so far.
     reached: ChainHead,
     /// A head that was kept elsewhere.
     kept: Option<ChainHead>,
+    /// The rows with an empty column for which no erasure was found so far: their ids and columns by their numbers.
+    emptied: BTreeMap<u64, (String, &'static str)>,
+    /// The ids of rows that an erasure emptied before they were sealed, and that were not found so far.
+    to_come: BTreeSet<String>,
+    /// The heads before and after the removal of the newest row of the retention so far.
+    trim: Option<(ChainHead, ChainHead)>,
 }
 
 impl ChainCheck {
     /// Begins behind the rows that the retention removed; `kept` is a head that was kept elsewhere. One of a row that the retention
     /// removed is compared with nothing.
     pub fn new(first: ChainHead, kept: Option<ChainHead>) -> Result<Self, Broken> {
-        let check = Self { reached: first, kept };
+        let (emptied, to_come) = (BTreeMap::new(), BTreeSet::new());
+        let check = Self { first, reached: first, kept, emptied, to_come, trim: None };
         check.compare().map(|()| check)
     }
 
     /// The head so far.
     pub fn reached(&self) -> ChainHead {
         self.reached
+    }
+
+    /// The head behind which it began.
+    pub fn first(&self) -> ChainHead {
+        self.first
     }
 
     /// Checks the next row. `later` are rows that follow it: they tell how the chain is broken.
@@ -282,8 +383,58 @@ impl ChainCheck {
         if let Some(column) = row.changed_content() {
             return Err(row.changed(Some(column)));
         }
+        if let Some(column) = row.emptied()
+            && !self.to_come.remove(row.fields.id)
+        {
+            self.emptied.insert(row.number, (row.fields.id.to_owned(), column));
+        }
         self.reached = sealed;
+        self.follow_act(row)?;
         self.compare()
+    }
+
+    /// Takes up what a row says about other rows.
+    fn follow_act(&mut self, row: &ChainedRow<'_>) -> Result<(), Broken> {
+        if row.fields.outcome != AuditOutcome::Done.name() {
+            return Ok(());
+        }
+        match Action::from_name(row.fields.action) {
+            Some(action) if action.is_erasure() => self.erasure(row.fields.became.unwrap_or_default()),
+            Some(Action::AuditTrim) => self.follow_trim(row)?,
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes up the rows that an erasure emptied, as its own row has them.
+    pub fn erasure(&mut self, emptied: &str) {
+        for part in EmptiedRows::read(emptied) {
+            match part {
+                EmptiedPart::Numbers { from, to } => {
+                    let named: Vec<u64> = self.emptied.range(from..=to).map(|(number, _)| *number).collect();
+                    named.iter().for_each(|number| drop(self.emptied.remove(number)));
+                }
+                EmptiedPart::Id(id) => {
+                    let before = self.emptied.len();
+                    self.emptied.retain(|_, (of_row, _)| of_row != id);
+                    if self.emptied.len() == before {
+                        self.to_come.insert(id.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    fn follow_trim(&mut self, row: &ChainedRow<'_>) -> Result<(), Broken> {
+        let heads = row.fields.was.zip(row.fields.became).and_then(|(from, to)| from.parse().ok().zip(to.parse().ok()));
+        let differs = Broken::TrimDiffers { number: row.number };
+        let Some((from, to)): Option<(ChainHead, ChainHead)> = heads else { return Err(differs) };
+        let fits = self.trim.is_none_or(|(_, before)| before == from);
+        if !fits || from.count > to.count || to.count >= row.number {
+            return Err(differs);
+        }
+        self.trim = Some((from, to));
+        Ok(())
     }
 
     /// Checks the end: `sealed` is the store's own head, read before the first row.
@@ -299,7 +450,20 @@ impl ChainCheck {
         if sealed.count == reached && sealed.hash != self.reached.hash {
             return Err(Broken::HeadChanged { count: reached });
         }
-        Ok(())
+        match self.emptied.first_key_value() {
+            Some((number, (id, column))) => Err(Broken::Emptied { number: *number, id: id.clone(), column }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the beginning: nothing is missing before the first row, or a removal of the retention that a row tells of ended there,
+    /// or has come so far.
+    pub fn beginning(&self) -> Result<(), Broken> {
+        let is_told = self.trim.is_some_and(|(from, to)| {
+            let is = |head: ChainHead| head.count != self.first.count || head == self.first;
+            (from.count..=to.count).contains(&self.first.count) && is(from) && is(to)
+        });
+        if self.first == ChainHead::EMPTY || is_told { Ok(()) } else { Err(Broken::NoTrim { count: self.first.count }) }
     }
 
     fn compare(&self) -> Result<(), Broken> {
@@ -330,13 +494,28 @@ impl ChainedRow<'_> {
         Broken::Changed { number: self.number, id: self.fields.id.to_owned(), column }
     }
 
-    /// The column outside the hash that does not have its digest.
+    /// The column that an erasure may have emptied, and that is empty.
+    fn emptied(&self) -> Option<&'static str> {
+        let Self { fields, target, note, .. } = self;
+        // An erasure does not keep of whom it is; one that was refused may name nobody, either.
+        let is_erasure = Action::from_name(fields.action).is_some_and(Action::is_erasure);
+        match target {
+            (None, None) if !is_erasure => Some("target_id"),
+            _ => (note.is_none() && fields.note_digest.is_some()).then_some("note"),
+        }
+    }
+
+    /// The column outside the hash that does not have its digest, or that is empty and that nothing ever empties.
     fn changed_content(&self) -> Option<&'static str> {
         let Self { fields, target, note, .. } = self;
         match target {
             (Some(id), Some(salt)) if target_digest(*salt, id) != fields.target_digest => return Some("target_id"),
             (Some(_), None) => return Some("salt"),
             (None, Some(_)) => return Some("target_id"),
+            // An erasure empties targets that are persons, and no other.
+            (None, None) if !TargetKind::from_name(fields.target_kind).is_some_and(TargetKind::is_erasable) => {
+                return Some("target_id");
+            }
             (Some(_), Some(_)) | (None, None) => {}
         }
         let digest = note.zip(target.1).map(|(note, salt)| note_digest(salt, note));
@@ -389,6 +568,23 @@ mod tests {
         let second = first.seal(&row());
         assert_eq!(second.count, 2);
         assert_ne!(second.hash, first.hash, "the number and the hash before it are covered");
+    }
+
+    #[test]
+    fn emptied_rows_are_read_as_they_are_written() {
+        let id = "01920000-0000-7000-8000-000000000001";
+        let mut rows = EmptiedRows::default();
+        for number in [9, 3, 8, 7, 12] {
+            rows.add(Some(number), "x");
+        }
+        rows.add(None, id);
+        assert_eq!(rows.to_string(), format!("3,7-9,12,{id}"));
+        assert_eq!(EmptiedRows::default().to_string(), "");
+        let mut check = ChainCheck::new(ChainHead::EMPTY, None).expect("no head was kept");
+        check.emptied = (1..=12).map(|number| (number, (format!("{number}"), "note"))).collect();
+        check.erasure(&format!("{rows},x,-,5-,9-3"));
+        assert_eq!(check.emptied.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5, 6, 10, 11]);
+        assert!(check.to_come.contains(id));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Before: every file of [`crate::store`] that carries out an act. After: [`super::audit_reads`] shows and verifies.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -17,14 +18,14 @@ use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
-use crate::domain::chain::{ChainHead, SealedFields, hash_of_hex, hex, note_digest, target_digest};
+use crate::domain::chain::{ChainHead, EmptiedRows, SealedFields, hash_of_hex, hex, note_digest, target_digest};
 use crate::domain::identity::Actor;
 
 /// Limit of the rows that one transaction seals: a few milliseconds, for which all other writes wait.
 pub const SEALED_AT_ONCE: usize = 256;
 
-/// Rows of the log that are looked through at once, for those of a customer.
-const READ_AT_ONCE: u64 = 10_000;
+/// Rows of the log that one statement looks through for those of a customer, or for the first that is not old.
+const LOOKED_THROUGH_AT_ONCE: u64 = 10_000;
 
 /// Limit of the rows that one transaction removes.
 const TRIMMED_AT_ONCE: usize = 200;
@@ -53,14 +54,31 @@ impl AuditRow {
         Self { is_nameless: true, ..self }
     }
 
-    /// The digest of the target.
-    pub(super) fn target_digest(&self) -> String {
+    fn target_digest(&self) -> String {
         target_digest(self.salt, &self.entry.target.id)
     }
 
-    /// The digest of the note.
-    pub(super) fn note_digest(&self) -> Option<String> {
+    fn note_digest(&self) -> Option<String> {
         self.entry.note.as_ref().map(|note| note_digest(self.salt, note))
+    }
+
+    /// The columns that its hash will cover.
+    pub(super) fn covered(&self) -> CoveredRow {
+        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note: _ } = self.entry.clone();
+        CoveredRow {
+            id: self.id.to_string(),
+            at,
+            actor: actor.to_string(),
+            action: action.name().to_owned(),
+            target_kind: target.kind.name().to_owned(),
+            target_digest: self.target_digest(),
+            outcome: outcome.name().to_owned(),
+            reason,
+            event_id: event.map(|event| event.to_string()),
+            was: from,
+            became: to,
+            note_digest: self.note_digest(),
+        }
     }
 
     /// The same act, refused for this reason.
@@ -154,7 +172,7 @@ row! {
         hash: String = "hash",
         trimmed: u64 = "trimmed",
         trimmed_hash: String = "trimmed_hash",
-        pub(super) trim_from: Option<String> = "trim_from",
+        trim_from: Option<String> = "trim_from",
     }
 }
 
@@ -180,9 +198,16 @@ async fn take_head(tx: &mut Transaction<'_>) -> Result<Option<ChainHeadRow>, DbF
     query(head).fetch_optional(tx).await
 }
 
-/// The head of the chain as it is.
-pub(super) async fn head_row(on: impl Executor) -> Result<ChainHeadRow, DbFault> {
-    head_query().fetch_one(on).await
+/// The head of the chain as it is; `None`: its row is not there.
+pub(super) async fn head_row(on: impl Executor) -> Result<Option<ChainHeadRow>, DbFault> {
+    head_query().fetch_optional(on).await
+}
+
+/// The error of a work that needs the head, where there is none.
+pub(super) fn no_head() -> Error {
+    Error::Unreadable(
+        "the head of the audit log (table `audit_head`) is not there, or is none; see `audit verify`".to_owned(),
+    )
 }
 
 /// Reads the row of the chain's head.
@@ -192,19 +217,32 @@ pub(super) fn head_query<'a>() -> Query<'a> {
 
 row! {
     /// The columns of a row that its hash covers.
-    pub(super) struct CoveredRow {
-        pub(super) id: String = "id",
-        pub(super) at: Timestamp = "at",
-        pub(super) actor: String = "actor",
-        pub(super) action: String = "action",
-        pub(super) target_kind: String = "target_kind",
-        pub(super) target_digest: String = "target_digest",
-        pub(super) outcome: String = "outcome",
-        pub(super) reason: Option<String> = "reason",
-        pub(super) event_id: Option<String> = "event_id",
-        pub(super) was: Option<String> = "was",
-        pub(super) became: Option<String> = "became",
-        pub(super) note_digest: Option<String> = "note_digest",
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct CoveredRow {
+        /// The id, which sorts by time.
+        pub id: String = "id",
+        /// The time of the act.
+        pub at: Timestamp = "at",
+        /// The one who acted.
+        pub actor: String = "actor",
+        /// The act.
+        pub action: String = "action",
+        /// The kind of the thing that it is about.
+        pub target_kind: String = "target_kind",
+        /// The digest of the target, which stays when its id is erased.
+        pub target_digest: String = "target_digest",
+        /// The outcome.
+        pub outcome: String = "outcome",
+        /// Code of the reason.
+        pub reason: Option<String> = "reason",
+        /// The event for which it was done.
+        pub event_id: Option<String> = "event_id",
+        /// Role, state, date or number before.
+        pub was: Option<String> = "was",
+        /// Role, state, date or number after.
+        pub became: Option<String> = "became",
+        /// SHA-256 of the salt and the note, which stays when the note is erased.
+        pub note_digest: Option<String> = "note_digest",
     }
 }
 
@@ -227,34 +265,131 @@ impl CoveredRow {
     }
 }
 
-impl Store {
+impl Desk {
     /// Seals some of the rows that are not sealed yet, and returns their number. After `Ok(0)` none is left that was there before
     /// the call, or another replica seals.
     pub async fn seal_audit(&self) -> Result<usize, Error> {
         // Most of the time there is nothing, and the writer has nothing to do.
         let unsealed = query("SELECT 1 FROM audit WHERE number IS NULL LIMIT 1");
-        if unsealed.finds(&self.readers).await? { self.write(Seal).await } else { Ok(0) }
+        if !unsealed.finds(&self.readers).await? {
+            return Ok(0);
+        }
+        let sealed = self.write(Seal).await?;
+        // Another replica has the head, or there is none.
+        if sealed == 0 && head_row(&self.readers).await?.is_none() { Err(no_head()) } else { Ok(sealed) }
     }
 
+    /// Seals all rows that were there before the call, for a process that ends. Another one that seals at the same time is not waited
+    /// for.
+    pub async fn seal_all(&self) -> Result<(), Error> {
+        while self.seal_audit().await? == SEALED_AT_ONCE {}
+        Ok(())
+    }
+}
+
+impl Store {
     /// Removes some of the sealed rows that are older than `retention`, whole days of UTC, from the beginning of the chain. `true`:
-    /// there may be more. After the last of them a row `audit.trim` tells of it. A clock that jumped ahead makes nothing old. `None`
-    /// removes nothing more, but the removal that was under way gets its row.
+    /// there may be more. Nothing is removed before a row `audit.trim`, sealed itself, says from which head to which. A clock that
+    /// jumped ahead makes nothing old. `None` removes nothing more.
     pub async fn trim_audit(&self, retention: Option<Duration>) -> Result<bool, Error> {
         const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+        let Some(retention) = retention else { return Ok(false) };
         let day_of = |at: Timestamp| Timestamp::from_micros(at.micros().div_euclid(DAY) * DAY);
-        let before = match retention {
-            Some(retention) => day_of(self.clock.steady_now().minus(retention)),
-            None => Timestamp::from_micros(i64::MIN),
-        };
-        let is_under_way = head_row(&self.readers).await?.trim_from.is_some();
-        let is_due = async || Ok::<_, Error>(self.audit_oldest().await?.is_some_and(|at| at < before));
-        if !is_under_way && !is_due().await? {
+        let before = day_of(self.clock.steady_now().minus(retention));
+        if self.audit_oldest().await?.is_none_or(|at| at >= before) {
             return Ok(false);
         }
+        let first = head_row(&self.readers).await?.and_then(|row| row.first()).ok_or_else(no_head)?;
+        let newest = newest_trim(&self.readers).await?;
+        let Some(trim) = newest.filter(|trim| trim.is_under_way(first)) else {
+            return self.plan_trim(first, before).await;
+        };
+        if trim.number.is_none() {
+            return Ok(self.seal_audit().await? > 0);
+        }
+        let to = trim.to().ok_or_else(no_removal)?;
+        if hash_at(&self.readers, to.count).await? != Some(to.hash) {
+            return Err(no_removal());
+        }
+        self.write(Trim { to, before }).await
+    }
+
+    /// Writes the row of a removal that begins: it names the rows that are to go. Reads outside the writer. `true`: it is written.
+    async fn plan_trim(&self, first: ChainHead, before: Timestamp) -> Result<bool, Error> {
+        let Some(to) = self.last_old(first, before).await? else { return Ok(false) };
         let target = AuditTarget::new(TargetKind::Store, "audit");
         let entry = AuditEntry::done(self.clock.now(), Actor::Bridge, Action::AuditTrim, target);
-        self.write(Trim { before, row: AuditRow::new(entry, &self.clock) }).await
+        let row = AuditRow::new(entry, &self.clock).with_change(Some(first.to_string()), Some(to.to_string()));
+        self.write(PlanTrim { first, row }).await
     }
+
+    /// The head at the last row of the chain before which all rows are old; `None`: the first one is not. In the order of the chain,
+    /// so that what is left is a chain.
+    async fn last_old(&self, first: ChainHead, before: Timestamp) -> Result<Option<ChainHead>, Error> {
+        let sealed = head_row(&self.readers).await?.and_then(|row| row.head()).ok_or_else(no_head)?;
+        let (mut from, mut last) = (first.count, sealed.count);
+        while from < sealed.count {
+            let to = from.saturating_add(LOOKED_THROUGH_AT_ONCE);
+            let young = query(
+                "SELECT number FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 AND at >= $3 \
+                 ORDER BY number LIMIT 1",
+            );
+            let young: Option<u64> = young.with((from, to, before)).fetch_optional(&self.readers).await?;
+            if let Some(young) = young {
+                last = young.saturating_sub(1);
+                break;
+            }
+            from = to;
+        }
+        if last <= first.count {
+            return Ok(None);
+        }
+        Ok(hash_at(&self.readers, last).await?.map(|hash| ChainHead { count: last, hash }))
+    }
+}
+
+/// The error of a row about a removal that does not fit the rows that are there.
+fn no_removal() -> Error {
+    Error::Unreadable(
+        "the newest row `audit.trim` does not fit the log, so nothing is removed; see `audit verify`".to_owned(),
+    )
+}
+
+row! {
+    /// The newest row about a removal of the retention.
+    pub(super) struct TrimRow {
+        pub(super) at: Timestamp = "at",
+        became: Option<String> = "became",
+        number: Option<u64> = "number",
+    }
+}
+
+impl TrimRow {
+    /// The head at the last row that is to go.
+    fn to(&self) -> Option<ChainHead> {
+        self.became.as_deref()?.parse().ok()
+    }
+
+    /// `true` if rows are left that are to go, or if it does not say which; `first` is the head before the oldest row that is left.
+    fn is_under_way(&self, first: ChainHead) -> bool {
+        self.to().is_none_or(|to| to.count > first.count)
+    }
+}
+
+/// The newest row about a removal of the retention; `None`: there is none.
+pub(super) async fn newest_trim(on: impl Executor) -> Result<Option<TrimRow>, DbFault> {
+    let newest = ours(format!(
+        "SELECT {columns} FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
+        columns = TrimRow::COLUMNS
+    ));
+    query(newest).bind(Action::AuditTrim.name()).fetch_optional(on).await
+}
+
+/// The hash of the row of this number; `None`: there is none, or its hash is none.
+pub(super) async fn hash_at(on: impl Executor, number: u64) -> Result<Option<[u8; 32]>, DbFault> {
+    let hash = query("SELECT hash FROM audit WHERE number IS NOT NULL AND number = $1");
+    let hash: Option<Option<String>> = hash.bind(number).fetch_optional(on).await?;
+    Ok(hash.flatten().as_deref().and_then(hash_of_hex))
 }
 
 struct Seal;
@@ -294,10 +429,33 @@ impl Write for Seal {
     }
 }
 
-struct Trim {
-    before: Timestamp,
-    /// The row that tells of it.
+struct PlanTrim {
+    /// The head before the oldest row, as it was read.
+    first: ChainHead,
     row: AuditRow,
+}
+
+impl Write for PlanTrim {
+    type Output = bool;
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        let Some(taken) = take_head(tx).await? else { return Ok(true) };
+        // Another replica may have begun, or even ended, a removal since.
+        let is_begun = newest_trim(&mut *tx).await?.is_some_and(|trim| trim.is_under_way(self.first));
+        if taken.first() != Some(self.first) || is_begun {
+            return Ok(true);
+        }
+        record(&mut *tx, [&self.row].into_iter()).await?;
+        let begun = query("UPDATE audit_head SET trim_from = $1 WHERE one = 1");
+        begun.bind(self.first.to_string()).execute(tx).await?;
+        Ok(true)
+    }
+}
+
+struct Trim {
+    /// The head at the last row that is to go.
+    to: ChainHead,
+    before: Timestamp,
 }
 
 impl Write for Trim {
@@ -310,31 +468,31 @@ impl Write for Trim {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let Some(taken) = take_head(tx).await? else { return Ok(true) };
         let first = taken.first().ok_or(DbFault::Unreadable { column: 3 })?;
-        let from = taken.trim_from.clone().unwrap_or_else(|| first.to_string());
-        // In the order of the chain, up to the first row that is not old: what is left is a chain.
         let oldest = query(
-            "SELECT number, at, hash FROM audit WHERE number IS NOT NULL AND number > $1 ORDER BY number LIMIT $2",
+            "SELECT number, at, hash FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 \
+             ORDER BY number LIMIT $3",
         );
         let oldest: Vec<(u64, Timestamp, Option<String>)> =
-            oldest.with((first.count, TRIMMED_AT_ONCE)).fetch_all(&mut *tx).await?;
+            oldest.with((first.count, self.to.count, TRIMMED_AT_ONCE)).fetch_all(&mut *tx).await?;
         let mut last = first;
         for (number, _, hash) in oldest.iter().take_while(|(_, at, _)| *at < self.before) {
             let hash = hash.as_deref().and_then(hash_of_hex).ok_or(DbFault::Unreadable { column: 2 })?;
             last = ChainHead { count: *number, hash };
         }
-        let is_over = oldest.last().is_none_or(|(number, ..)| *number > last.count || oldest.len() < TRIMMED_AT_ONCE);
+        // A removal that would end at another row than its own row says is none.
+        if last == first || (last.count == self.to.count && last != self.to) {
+            return Ok(false);
+        }
         query("DELETE FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2")
             .with((first.count, last.count))
             .execute(&mut *tx)
             .await?;
+        let is_over = last == self.to;
+        let from = if is_over { None } else { taken.trim_from };
         query("UPDATE audit_head SET trimmed = $1, trimmed_hash = $2, trim_from = $3 WHERE one = 1")
-            .with((last.count, hex(&last.hash), (!is_over).then_some(&from)))
-            .execute(&mut *tx)
+            .with((last.count, hex(&last.hash), from))
+            .execute(tx)
             .await?;
-        if is_over && last.to_string() != from {
-            let row = self.row.clone().with_change(Some(from), Some(last.to_string()));
-            record(tx, [&row].into_iter()).await?;
-        }
         Ok(!is_over)
     }
 }
@@ -342,7 +500,7 @@ impl Write for Trim {
 /// The rows of a customer, as far as they were sealed when they were looked for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AuditOf {
-    ids: Vec<String>,
+    sealed: Vec<(u64, String)>,
     /// The number up to which they were looked for.
     up_to: u64,
 }
@@ -350,18 +508,18 @@ pub(super) struct AuditOf {
 /// Finds the sealed rows of a customer. Reads all of the log, outside the writer: an index by target would cost each event more
 /// than a rare erasure does.
 pub(super) async fn rows_of(view: &StoreView, kind: TargetKind, id: &str) -> Result<AuditOf, Error> {
-    let head = head_row(&view.readers).await?;
-    let (mut from, mut ids) = (head.trimmed, Vec::new());
+    let head = head_row(&view.readers).await?.ok_or_else(no_head)?;
+    let (mut from, mut found) = (head.trimmed, Vec::new());
     while from < head.sealed {
         let some = query(
-            "SELECT id FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 AND target_id = $3 \
+            "SELECT number, id FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 AND target_id = $3 \
              AND target_kind = $4",
         );
-        let to = from.saturating_add(READ_AT_ONCE);
-        ids.extend(some.with((from, to, id, kind.name())).fetch_all::<String>(&view.readers).await?);
+        let to = from.saturating_add(LOOKED_THROUGH_AT_ONCE);
+        found.extend(some.with((from, to, id, kind.name())).fetch_all::<(u64, String)>(&view.readers).await?);
         from = to;
     }
-    Ok(AuditOf { ids, up_to: head.sealed })
+    Ok(AuditOf { sealed: found, up_to: head.sealed })
 }
 
 /// A customer or a member whose data is erased.
@@ -377,28 +535,59 @@ static EMPTY: RowStatement = RowStatement::new(
     "UPDATE audit SET target_id = NULL, salt = NULL, note = NULL {from} WHERE audit.id = {id}",
 );
 
-/// Empties the columns of a person's rows that may hold personal data. Their digests stay, and with them the chain. Call it
-/// before the events of their lane are removed.
-pub(super) async fn erase(tx: &mut Transaction<'_>, person: &Person, found: &AuditOf) -> Result<(), DbFault> {
+static EMPTY_NOTE: RowStatement =
+    RowStatement::new(&["id"], "UPDATE audit SET note = NULL {from} WHERE audit.id = {id}");
+
+/// Empties the columns of a person's rows that may hold personal data, and writes the row of the erasure, which names the emptied
+/// ones. Their digests stay, and with them the chain. Call it before the events of their lane are removed.
+pub(super) async fn erase(
+    tx: &mut Transaction<'_>,
+    person: &Person,
+    found: &AuditOf,
+    act: &AuditRow,
+) -> Result<(), DbFault> {
     let (kind, id, lane) = (person.kind.name(), &person.id, &person.lane);
-    let sealed_since =
-        query("SELECT id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = $3");
-    let sealed_since: Vec<String> = sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?;
+    // Unsealed rows first: one that another replica seals in between is found by the statement after it.
     let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = $2");
     let unsealed: Vec<String> = unsealed.with((id, kind)).fetch_all(&mut *tx).await?;
-    let mut ids: Vec<&String> = found.ids.iter().chain(&sealed_since).chain(&unsealed).collect();
-    ids.sort_unstable();
-    let mut rows = EMPTY.rows(ids.len());
-    for id in ids {
-        rows.bind(id);
+    let sealed_since = query(
+        "SELECT number, id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 \
+         AND target_kind = $3",
+    );
+    let sealed_since: Vec<(u64, String)> = sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?;
+    let unsealed_notes = query(
+        "SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL \
+         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
+    );
+    let unsealed_notes: Vec<String> = unsealed_notes.bind(lane).fetch_all(&mut *tx).await?;
+    let sealed_notes = query(
+        "SELECT number, id FROM audit WHERE number IS NOT NULL AND note IS NOT NULL \
+         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
+    );
+    let sealed_notes: Vec<(u64, String)> = sealed_notes.bind(lane).fetch_all(&mut *tx).await?;
+    let of_person = rows_with_numbers(&unsealed, found.sealed.iter().chain(&sealed_since));
+    let noted = rows_with_numbers(&unsealed_notes, sealed_notes.iter());
+    let mut emptied = EmptiedRows::default();
+    for (id, number) in of_person.iter().chain(&noted) {
+        emptied.add(*number, id);
     }
-    rows.execute(&mut *tx).await?;
-    let sealed = "UPDATE audit SET note = NULL WHERE number IS NOT NULL AND note IS NOT NULL \
-                  AND event_id IN (SELECT id FROM events WHERE lane = $1)";
-    let unsealed = "UPDATE audit SET note = NULL WHERE number IS NULL AND note IS NOT NULL \
-                    AND event_id IN (SELECT id FROM events WHERE lane = $1)";
-    for notes in [sealed, unsealed] {
-        query(notes).bind(lane).execute(&mut *tx).await?;
+    for (statement, ids) in [(&EMPTY, of_person), (&EMPTY_NOTE, noted)] {
+        let mut rows = statement.rows(ids.len());
+        for id in ids.into_keys() {
+            rows.bind(id);
+        }
+        rows.execute(&mut *tx).await?;
     }
-    Ok(())
+    let emptied = emptied.to_string();
+    let act = act.clone().without_target_id().with_change(None, Some(emptied).filter(|emptied| !emptied.is_empty()));
+    record(tx, [&act].into_iter()).await
+}
+
+/// Rows by their ids, in order; those that are sealed with their numbers.
+fn rows_with_numbers<'a>(
+    unsealed: &'a [String],
+    sealed: impl Iterator<Item = &'a (u64, String)>,
+) -> BTreeMap<&'a str, Option<u64>> {
+    let unsealed = unsealed.iter().map(|id| (id.as_str(), None));
+    unsealed.chain(sealed.map(|(number, id)| (id.as_str(), Some(*number)))).collect()
 }

@@ -133,14 +133,14 @@ fn cells(record: &AuditRecord) -> [String; 17] {
         record.code().unwrap_or_default(),
         record.target_kind.clone(),
         or_empty(&record.target_id),
-        record.target_digest().to_owned(),
+        record.target_digest.clone(),
         record.outcome.clone(),
         or_empty(&record.reason),
         or_empty(&record.event_id),
         or_empty(&record.was),
         or_empty(&record.became),
         or_empty(&record.note),
-        record.note_digest().unwrap_or_default().to_owned(),
+        or_empty(&record.note_digest),
         or_empty(&record.hash),
     ]
 }
@@ -246,7 +246,7 @@ fn ocsf(record: &AuditRecord, version: &str) -> Value {
     let class = class_of(action, has_new_role);
     let ((status_id, status), (severity_id, severity)) = status_of(AuditOutcome::from_name(&record.outcome));
     // An erased target has its digest left.
-    let target = record.target_id.as_deref().unwrap_or(record.target_digest());
+    let target = record.target_id.as_deref().unwrap_or(&record.target_digest);
     let mut event = json!({
         "category_uid": 3,
         "category_name": "Identity & Access Management",
@@ -279,9 +279,9 @@ fn ocsf(record: &AuditRecord, version: &str) -> Value {
             "from": record.was,
             "to": record.became,
             "note": record.note,
-            "note_digest": record.note_digest(),
+            "note_digest": record.note_digest,
             "target_kind": record.target_kind,
-            "target_digest": record.target_digest(),
+            "target_digest": record.target_digest,
             "hash": record.hash,
         },
     });

@@ -1,20 +1,21 @@
-//! The audit log as it is read: pages of it, all of it in the order of the chain, and its verification.
+//! The audit log as it is read: pages of it, and all of it in the order of the chain.
 //!
-//! Before: [`super::audit`] writes and seals. After: [`crate::admin`] and [`crate::cli`] show it.
+//! Before: [`super::audit`] writes and seals. After: [`crate::admin`] and [`crate::cli`] show it, [`super::audit_verify`] verifies it.
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::audit::{AuditRow, head_row};
-use super::db::{DbFault, Query, ours, query, row};
+use super::audit::{AuditRow, CoveredRow, head_row, no_head};
+use super::db::{Cells, DbFault, FromRow, Query, ours, query};
 use super::error::Error;
 use super::handle::StoreView;
 use crate::domain::Timestamp;
 use crate::domain::audit::{Action, AuditEntry, AuditOutcome, TargetKind};
-use crate::domain::chain::{Broken, ChainCheck, ChainHead, ChainedRow, SealedFields};
+use crate::domain::chain::{ChainHead, ChainedRow};
 
 /// Limit of the rows of one page.
 pub const AUDIT_PAGE_MAX: i64 = 1_000;
@@ -23,50 +24,56 @@ pub const AUDIT_PAGE_MAX: i64 = 1_000;
 const LOOKED_THROUGH_MAX: i64 = 20_000;
 
 /// Rows of the chain that are read at once.
-const READ_AT_ONCE: i64 = 500;
+const CHAIN_READ_AT_ONCE: i64 = 500;
 
 /// Limit of the time between an act and the id of its row, by which filters of time find it: an act is recorded after it was done,
 /// late if the store was away, by a clock that may be set in between.
 const RECORDED_WITHIN: Duration = Duration::from_hours(1);
 
+/// The columns of a row that its hash does not cover.
+const UNCOVERED: &str = "target_id, salt, note, number, hash";
+
+/// The condition of a page, whatever index finds its rows: what is not asked for lets every row pass.
+const FILTERED: &str = "id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
+                        AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3";
+
 /// The beginning of the names of sources among actors, whose rows have no index by actor or action: nearly all rows are theirs.
 const OF_SOURCES: &str = "source:";
 
-row! {
-    /// A row of the audit log.
-    #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct AuditRecord {
-        /// The id, which sorts by time.
-        pub id: String = "id",
-        /// The time of the act.
-        pub at: Timestamp = "at",
-        /// The one who acted.
-        pub actor: String = "actor",
-        /// The act.
-        pub action: String = "action",
-        /// The kind of the thing that it is about.
-        pub target_kind: String = "target_kind",
-        /// Its id; `None`: erased.
-        pub target_id: Option<String> = "target_id",
-        salt: Option<String> = "salt",
-        target_digest: String = "target_digest",
-        /// The outcome.
-        pub outcome: String = "outcome",
-        /// Code of the reason.
-        pub reason: Option<String> = "reason",
-        /// The event for which it was done.
-        pub event_id: Option<String> = "event_id",
-        /// Role, state, date or number before.
-        pub was: Option<String> = "was",
-        /// Role, state, date or number after.
-        pub became: Option<String> = "became",
-        /// A person's own words.
-        pub note: Option<String> = "note",
-        note_digest: Option<String> = "note_digest",
-        /// The number in the chain; `None`: not sealed yet.
-        pub number: Option<u64> = "number",
-        /// The hash in the chain.
-        pub hash: Option<String> = "hash",
+/// A row of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// The columns that its hash covers.
+    pub covered: CoveredRow,
+    /// The id of the thing that it is about; `None`: erased.
+    pub target_id: Option<String>,
+    salt: Option<String>,
+    /// A person's own words.
+    pub note: Option<String>,
+    /// The number in the chain; `None`: not sealed yet.
+    pub number: Option<u64>,
+    /// The hash in the chain.
+    pub hash: Option<String>,
+}
+
+impl Deref for AuditRecord {
+    type Target = CoveredRow;
+
+    fn deref(&self) -> &CoveredRow {
+        &self.covered
+    }
+}
+
+impl FromRow for AuditRecord {
+    fn from_row(cells: &mut Cells) -> Result<Self, DbFault> {
+        Ok(Self {
+            covered: FromRow::from_row(cells)?,
+            target_id: FromRow::from_row(cells)?,
+            salt: FromRow::from_row(cells)?,
+            note: FromRow::from_row(cells)?,
+            number: FromRow::from_row(cells)?,
+            hash: FromRow::from_row(cells)?,
+        })
     }
 }
 
@@ -77,38 +84,10 @@ impl AuditRecord {
         Some(action.code(AuditOutcome::from_name(&self.outcome)?))
     }
 
-    /// The digest of the target, which stays when its id is erased.
-    pub fn target_digest(&self) -> &str {
-        &self.target_digest
-    }
-
-    /// SHA-256 of the salt and the note, which stays when the note is erased.
-    pub fn note_digest(&self) -> Option<&str> {
-        self.note_digest.as_deref()
-    }
-
     /// A row that was just written, and is not sealed.
     pub(super) fn of_row(row: &AuditRow) -> Self {
-        let AuditEntry { at, actor, action, target, outcome, reason, event, from, to, note } = row.entry.clone();
-        Self {
-            id: row.id.to_string(),
-            at,
-            actor: actor.to_string(),
-            action: action.name().to_owned(),
-            target_kind: target.kind.name().to_owned(),
-            target_id: Some(target.id),
-            salt: None,
-            target_digest: row.target_digest(),
-            outcome: outcome.name().to_owned(),
-            reason,
-            event_id: event.map(|event| event.to_string()),
-            was: from,
-            became: to,
-            note,
-            note_digest: row.note_digest(),
-            number: None,
-            hash: None,
-        }
+        let AuditEntry { target, note, .. } = row.entry.clone();
+        Self { covered: row.covered(), target_id: Some(target.id), salt: None, note, number: None, hash: None }
     }
 
     /// The row without a person's own words.
@@ -117,25 +96,12 @@ impl AuditRecord {
         Self { note: None, ..self }
     }
 
-    fn chained(&self) -> ChainedRow<'_> {
-        let fields = SealedFields {
-            id: &self.id,
-            at: self.at,
-            actor: &self.actor,
-            action: &self.action,
-            target_kind: &self.target_kind,
-            target_digest: &self.target_digest,
-            outcome: &self.outcome,
-            reason: self.reason.as_deref(),
-            event_id: self.event_id.as_deref(),
-            was: self.was.as_deref(),
-            became: self.became.as_deref(),
-            note_digest: self.note_digest.as_deref(),
-        };
+    /// The row as a verification takes it.
+    pub(super) fn chained(&self) -> ChainedRow<'_> {
         ChainedRow {
             number: self.number.unwrap_or_default(),
             hash: self.hash.as_deref().unwrap_or_default(),
-            fields,
+            fields: self.covered.fields(),
             // A salt that is no id proves nothing.
             target: (self.target_id.as_deref(), self.salt.as_deref().map(|salt| salt.parse().unwrap_or(Uuid::nil()))),
             note: self.note.as_deref(),
@@ -255,29 +221,10 @@ pub struct AuditPage {
     pub next: Option<String>,
 }
 
-/// The result of a verification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AuditCheck {
-    /// The head before the oldest row that is left.
-    pub first: ChainHead,
-    /// The head that was reached.
-    pub head: ChainHead,
-    /// The time of the oldest row that is left; `None`: there is no sealed row.
-    pub oldest: Option<Timestamp>,
-    /// The time of the newest row that says that the retention removed rows; `None`: there is none.
-    pub trimmed_at: Option<Timestamp>,
-    /// `true` if the retention removed the row of the head that was given: that head proves nothing any more.
-    pub is_head_trimmed: bool,
-    /// Rows that are not sealed yet.
-    pub unsealed: u64,
-    /// The first place at which the chain is broken; `None`: it is whole.
-    pub broken: Option<Broken>,
-}
-
 impl StoreView {
     /// The head of the chain.
     pub async fn audit_head(&self) -> Result<ChainHead, Error> {
-        Ok(head_row(&self.readers).await?.head().ok_or(DbFault::Unreadable { column: 1 })?)
+        head_row(&self.readers).await?.and_then(|row| row.head()).ok_or_else(no_head)
     }
 
     /// The number of rows that are not sealed yet.
@@ -329,10 +276,10 @@ impl StoreView {
     /// Sealed rows in the order of the chain, behind the number `after`; empty at its end.
     pub async fn audit_chain(&self, after: u64) -> Result<Vec<AuditRecord>, Error> {
         let chain = ours(format!(
-            "SELECT {columns} FROM audit WHERE number IS NOT NULL AND number > $1 ORDER BY number LIMIT $2",
-            columns = AuditRecord::COLUMNS
+            "SELECT {columns}, {UNCOVERED} FROM audit WHERE number IS NOT NULL AND number > $1 ORDER BY number LIMIT $2",
+            columns = CoveredRow::COLUMNS
         ));
-        Ok(query(chain).with((after, READ_AT_ONCE)).fetch_all(&self.readers).await?)
+        Ok(query(chain).with((after, CHAIN_READ_AT_ONCE)).fetch_all(&self.readers).await?)
     }
 
     /// The number behind which all rows of a filter come, in the order of the chain.
@@ -343,76 +290,8 @@ impl StoreView {
         let first: Option<u64> = first.bind(since).fetch_optional(&self.readers).await?;
         Ok(match first {
             Some(first) => first.saturating_sub(1),
-            None => head_row(&self.readers).await?.head().map_or(0, |head| head.count),
+            None => self.audit_head().await?.count,
         })
-    }
-
-    /// Recomputes the chain, and compares it with a head that was kept elsewhere. A retention that removes rows meanwhile moves
-    /// the beginning.
-    pub async fn verify_audit(&self, kept: Option<ChainHead>) -> Result<AuditCheck, Error> {
-        let row = head_row(&self.readers).await?;
-        let unreadable = || DbFault::Unreadable { column: 1 };
-        let (first, sealed) = (row.first().ok_or_else(unreadable)?, row.head().ok_or_else(unreadable)?);
-        let checked = self.check_chain(first, sealed, kept).await?;
-        let (head, mut broken) = match checked {
-            Ok(head) => (head, None),
-            Err((head, broken)) => (head, Some(broken)),
-        };
-        let now = head_row(&self.readers).await?;
-        if now.first() != Some(first) && broken.is_some() {
-            // Rows were removed under the check: it begins where they end.
-            return Box::pin(self.verify_audit(kept)).await;
-        }
-        let trim = self.newest_trim().await?;
-        // Nothing is missing before the first row, or the newest row of the retention says that it removed up to there.
-        let is_told = first == ChainHead::EMPTY
-            || trim.as_ref().is_some_and(|(_, to)| to.as_deref() == Some(first.to_string().as_str()));
-        if broken.is_none() && row.trim_from.is_none() && !is_told {
-            broken = Some(Broken::NoTrim { count: first.count });
-        }
-        Ok(AuditCheck {
-            first,
-            head,
-            oldest: self.audit_oldest().await?,
-            trimmed_at: trim.map(|(at, _)| at),
-            is_head_trimmed: kept.is_some_and(|kept| kept.count < first.count),
-            unsealed: self.audit_unsealed().await?,
-            broken,
-        })
-    }
-
-    async fn check_chain(
-        &self,
-        first: ChainHead,
-        sealed: ChainHead,
-        kept: Option<ChainHead>,
-    ) -> Result<Result<ChainHead, (ChainHead, Broken)>, Error> {
-        let mut check = match ChainCheck::new(first, kept) {
-            Ok(check) => check,
-            Err(broken) => return Ok(Err((first, broken))),
-        };
-        let mut page = self.audit_chain(first.count).await?;
-        while let Some(last) = page.last().and_then(|last| last.number) {
-            // The next page too: the last rows of this one are looked at with some that follow.
-            let next = self.audit_chain(last).await?;
-            let rows: Vec<ChainedRow<'_>> = page.iter().chain(&next).map(AuditRecord::chained).collect();
-            for place in 0..page.len() {
-                if let Err(broken) = check.next(&rows[place], &rows[place + 1..]) {
-                    return Ok(Err((check.reached(), broken)));
-                }
-            }
-            drop(rows);
-            page = next;
-        }
-        Ok(check.end(sealed).map(|()| check.reached()).map_err(|broken| (check.reached(), broken)))
-    }
-
-    /// Time and `became` of the newest row of the retention.
-    async fn newest_trim(&self) -> Result<Option<(Timestamp, Option<String>)>, Error> {
-        let newest = query(
-            "SELECT at, became FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
-        );
-        Ok(newest.bind(Action::AuditTrim.name()).fetch_optional(&self.readers).await?)
     }
 
     /// The time of the oldest sealed row.
@@ -437,43 +316,35 @@ impl AuditFilter {
     /// the limit, actor, action, target, and the times from which on and before which the act was done.
     fn statement<'a>(&self) -> (Query<'a>, bool) {
         let is_of_source = self.actor.as_deref().is_some_and(|actor| actor.starts_with(OF_SOURCES));
-        if self.target.is_some() {
+        let (page, is_indexed) = if self.target.is_some() {
             // Of a customer: the rows of their events, too.
-            let by_target = ours(format!(
-                "SELECT {columns} FROM audit WHERE id IN (\
+            let by_target = format!(
+                "SELECT {columns}, {UNCOVERED} FROM audit WHERE id IN (\
                  SELECT id FROM audit WHERE target_id = $6 AND substr(actor, 1, 7) <> 'source:' UNION \
                  SELECT id FROM audit WHERE number IS NULL AND target_id = $6 UNION \
                  SELECT id FROM audit WHERE number IS NOT NULL AND event_id IN (SELECT id FROM events WHERE lane = $6)) \
-                 AND target_id = $6 AND id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-                 AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
-                columns = AuditRecord::COLUMNS
-            ));
-            return (query(by_target), true);
-        }
-        if self.actor.is_some() && !is_of_source {
-            let by_actor = ours(format!(
-                "SELECT {columns} FROM audit WHERE actor = $4 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
-                 ORDER BY id DESC LIMIT $3",
-                columns = AuditRecord::COLUMNS
-            ));
-            return (query(by_actor), true);
-        }
-        if !is_of_source && self.action.is_some_and(|action| !action.is_of_sources()) {
-            let by_action = ours(format!(
-                "SELECT {columns} FROM audit WHERE action = $5 AND substr(actor, 1, 7) <> 'source:' AND id < $1 AND id >= $2 \
-                 AND ($4 = '' OR actor = $4) AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 \
-                 ORDER BY id DESC LIMIT $3",
-                columns = AuditRecord::COLUMNS
-            ));
-            return (query(by_action), true);
-        }
-        let by_time = ours(format!(
-            "SELECT {columns} FROM audit WHERE id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
-             AND ($6 = '' OR target_id = $6) AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
-            columns = AuditRecord::COLUMNS
-        ));
-        (query(by_time), *self == Self::default())
+                 AND {FILTERED}",
+                columns = CoveredRow::COLUMNS
+            );
+            (by_target, true)
+        } else if self.actor.is_some() && !is_of_source {
+            let by_actor = format!(
+                "SELECT {columns}, {UNCOVERED} FROM audit WHERE substr(actor, 1, 7) <> 'source:' AND actor = $4 AND {FILTERED}",
+                columns = CoveredRow::COLUMNS
+            );
+            (by_actor, true)
+        } else if !is_of_source && self.action.is_some_and(|action| !action.is_of_sources()) {
+            let by_action = format!(
+                "SELECT {columns}, {UNCOVERED} FROM audit WHERE substr(actor, 1, 7) <> 'source:' AND action = $5 AND {FILTERED}",
+                columns = CoveredRow::COLUMNS
+            );
+            (by_action, true)
+        } else {
+            let by_time =
+                format!("SELECT {columns}, {UNCOVERED} FROM audit WHERE {FILTERED}", columns = CoveredRow::COLUMNS);
+            (by_time, *self == Self::default())
+        };
+        (query(ours(page)), is_indexed)
     }
 }
 

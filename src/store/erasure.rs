@@ -226,9 +226,7 @@ impl Write for Erase {
         }
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM members WHERE lane = $1").await?;
-        // The row of the erasure first: it is emptied with the others.
-        audit::record(&mut *tx, [&self.act].into_iter()).await?;
-        audit::erase(tx, &self.person, &self.audit).await?;
+        audit::erase(tx, &self.person, &self.audit, &self.act).await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         if self.person.kind == TargetKind::Member {
             self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")

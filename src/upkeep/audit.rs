@@ -1,6 +1,6 @@
-//! The upkeep of the audit log: sealing, the removal of old rows, and an hourly log line with the head of the chain.
+//! The upkeep of the audit log: sealing, a watch over the chain, the removal of old rows, and an hourly log line with the head.
 //!
-//! Every replica tries; a lock in the store lets one at a time through.
+//! Every replica tries to seal and to remove; a lock in the store lets one at a time through. Every replica watches.
 //!
 //! Before: time. After: [`crate::store`].
 
@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::domain::Timestamp;
+use crate::domain::chain::Broken;
+use crate::metrics::Metrics;
 use crate::pump::{Step, failed};
-use crate::store::{Error, SEALED_AT_ONCE, Store};
+use crate::store::{ChainLook, ChainWatch, Error, SEALED_AT_ONCE, Store};
 
 /// Interval of the log line with the head: with the log it is kept elsewhere, so that a rewrite of everything before shows.
 const HEAD_EVERY: Duration = Duration::from_hours(1);
@@ -30,17 +32,25 @@ const HEAD_ASK_EVERY: Duration = Duration::from_mins(5);
 
 /// Everything that the upkeep of the audit log needs.
 pub struct AuditUpkeep {
-    /// The tables.
-    pub store: Store,
-    /// Time.
-    pub clock: Clock,
+    store: Store,
+    clock: Clock,
+    metrics: Metrics,
     /// `audit.retention`; `None`: nothing is ever removed.
-    pub retention: Option<Duration>,
+    retention: Option<Duration>,
     /// The time from which on this replica asks for the duty of the log line.
-    pub ask_at: Mutex<Timestamp>,
+    ask_at: Mutex<Timestamp>,
+    watch: Mutex<ChainWatch>,
+    /// The finding of the watch that the log has.
+    found: Mutex<Option<Broken>>,
 }
 
 impl AuditUpkeep {
+    /// The upkeep of this store.
+    pub fn new(store: Store, clock: Clock, metrics: Metrics, retention: Option<Duration>) -> Self {
+        let (ask_at, watch, found) = (Mutex::new(Timestamp::from_micros(0)), Mutex::default(), Mutex::default());
+        Self { store, clock, metrics, retention, ask_at, watch, found }
+    }
+
     /// Seals what is not sealed yet, and once an hour writes a log line with the head.
     pub async fn seal(&self) -> Step {
         let sealed = match self.store.seal_audit().await {
@@ -73,7 +83,36 @@ impl AuditUpkeep {
         Ok(())
     }
 
-    /// Removes rows that are older than the retention. Without one, only ends a removal that was under way.
+    /// Looks whether the chain is whole: the newest rows, and a part of all others in turn.
+    pub async fn watch(&self) -> Step {
+        let mut watch = std::mem::take(&mut *self.watch.lock().expect("no code panics while it holds this"));
+        let look = watch.look(&self.store).await;
+        *self.watch.lock().expect("no code panics while it holds this") = watch;
+        match look {
+            Ok(ChainLook::Nothing) => {}
+            Ok(ChainLook::Whole) => self.tell(None),
+            Ok(ChainLook::Broken(broken)) => self.tell(Some(broken)),
+            Err(error) => return failed!(error, "the audit log could not be looked through"),
+        }
+        Step::Idle
+    }
+
+    fn tell(&self, broken: Option<Broken>) {
+        self.metrics.audit_broken.set(broken.is_some().into());
+        let mut found = self.found.lock().expect("no code panics while it holds this");
+        if *found == broken {
+            return;
+        }
+        match &broken {
+            Some(broken) => {
+                tracing::error!(%broken, "the audit log is not as it was sealed; keep a copy of the store, and see `audit verify`")
+            }
+            None => tracing::info!("the audit log is whole again"),
+        }
+        *found = broken;
+    }
+
+    /// Removes rows that are older than the retention. Without one, removes nothing.
     pub async fn trim(&self) -> Step {
         match self.store.trim_audit(self.retention).await {
             Ok(true) => Step::IdleFor(TRIM_PAUSE),

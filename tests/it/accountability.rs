@@ -293,6 +293,13 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
         } else {
             actions(&rows_of(&fixture.store).await, &actor, before)
         };
+        // No bridge runs: a command seals what it writes.
+        if !acts.is_empty() {
+            let url = if name == "migrate" { &made[0].1 } else { &fixture.url };
+            let view = StoreView::open(url, Clock::system()).await.expect("it opens");
+            assert_eq!(view.audit_unsealed().await.expect("the store is there"), 0, "{words:?}");
+            view.close().await;
+        }
         done.entry(name).or_default().extend(acts);
     }
     for (name, done) in done {
@@ -483,6 +490,27 @@ async fn the_log_is_read_a_page_at_a_time_and_exported_by_admins() {
     assert_eq!(exports["audit"].as_array().map(Vec::len), Some(3), "each export has its row");
     assert_eq!(exports["audit"][0]["actor"], "token:default");
     world.bridge.stop().await;
+}
+
+/// A bridge that stops seals its last rows, however long it may wait for that while it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_stops_seals_its_last_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = crate::kit::sqlite_url(folder.path());
+    let toml = format!("[[admin.tokens]]\nname = \"grafana\"\nrole = \"viewer\"\ntoken = \"{VIEWER}\"\n");
+    let environment = vec![("ADMIN__TOKEN", ADMIN.to_owned()), ("AUDIT__SEAL_WITHIN", "60s".to_owned())];
+    let settings = Settings { toml, environment };
+    let parts = tempfile::tempdir().expect("a folder");
+    let world = World::start_with(parts, url.clone(), settings, Extra::default()).await;
+    let view = StoreView::open(&url, Clock::system()).await.expect("it opens");
+    let unsealed = async || view.audit_unsealed().await.expect("the store is there");
+    // The first seal comes with the start, the next one a minute later.
+    until("the rows of the start are sealed", async || (unsealed().await == 0).then_some(())).await;
+    assert_eq!(world.http.get(world.operator("/v1/parked")).send().await.expect("an answer").status(), 401);
+    assert_eq!(unsealed().await, 1, "the row of the refused access");
+    world.bridge.stop().await;
+    assert_eq!(unsealed().await, 0);
+    view.close().await;
 }
 
 /// A viewer is shown no words of a person.

@@ -10,7 +10,11 @@ use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::identity::{Actor, Role};
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::store::{AuditFilter, AuditRecord, Claim, OCSF_VERSION, Ordered, RetryRequest, Settled, Store};
+use podero_bridge::metrics::Metrics;
+use podero_bridge::pump::Step;
+use podero_bridge::store::{
+    AuditFilter, AuditRecord, ChainLook, ChainWatch, Claim, Error, OCSF_VERSION, Ordered, RetryRequest, Settled, Store,
+};
 use podero_bridge::upkeep::AuditUpkeep;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use tracing_subscriber::Layer;
@@ -30,8 +34,11 @@ on_both_databases! {
     rows_that_are_removed_swapped_or_cut_off_are_found
     a_chain_that_was_made_again_shows_against_a_head_that_was_kept
     an_erasure_leaves_the_chain_whole
+    a_row_that_no_erasure_emptied_is_found
+    a_bridge_watches_over_the_chain
     old_rows_go_by_whole_days_and_the_chain_begins_where_they_end
-    a_removal_under_way_is_told_of_when_the_retention_ends
+    a_removal_under_way_stops_when_the_retention_ends
+    a_forged_removal_is_not_carried_out
     the_head_is_logged_once_an_hour_by_one_replica
     an_act_of_a_claim_has_one_row_however_often_it_is_saved
     a_page_has_the_rows_of_its_filter
@@ -150,6 +157,8 @@ async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {
         ("was", "'skipped'"),
         ("became", "''"),
         ("note", "'another note'"),
+        ("note", "NULL"),
+        ("salt", "NULL, target_id = NULL, note = NULL"),
         ("note_digest", "NULL"),
         ("hash", "'x'"),
         ("hash", "NULL"),
@@ -159,6 +168,13 @@ async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {
         let found = broken(&fixture.store, None).await;
         match (column, found) {
             ("number", Some(found)) => assert_eq!(found, Broken::Missing { from: 3, to: 3 }),
+            // No row of an erasure says that it emptied this one.
+            ("note" | "salt", Some(Broken::Emptied { number: 3, column: told, .. })) => {
+                assert!(
+                    value.starts_with("NULL") && (column == told || (column, told) == ("salt", "target_id")),
+                    "{value}: {told}"
+                );
+            }
             ("target_id" | "salt" | "note" | "hash", Some(Broken::Changed { number: 3, column: Some(told), .. })) => {
                 assert!(column == told || (column, told) == ("salt", "target_id"), "{column} {value}: {told}");
             }
@@ -204,6 +220,132 @@ async fn rows_that_are_removed_swapped_or_cut_off_are_found(fixture: StoreFixtur
     intruder.run("UPDATE audit_head SET trimmed = 3, trimmed_hash = (SELECT hash FROM audit WHERE number = 3)").await;
     intruder.run("DELETE FROM audit WHERE number <= 3").await;
     assert_eq!(broken(&fixture.store, None).await, Some(Broken::NoTrim { count: 3 }));
+    intruder.run(&format!("UPDATE audit_head SET trim_from = '0:{NO_HASH}'")).await;
+    assert_eq!(broken(&fixture.store, None).await, Some(Broken::NoTrim { count: 3 }), "nothing says to where");
+    // With its row, which is not sealed.
+    intruder
+        .run(&format!(
+            "INSERT INTO audit (id, at, actor, action, target_kind, target_id, target_digest, outcome, was, became) \
+             SELECT 'ffffffff-ffff-7fff-8fff-ffffffffffff', at, 'bridge', 'audit.trim', 'store', 'audit', 'x', 'done', \
+             '0:{NO_HASH}', (SELECT trimmed || ':' || trimmed_hash FROM audit_head) FROM audit WHERE number = {last}"
+        ))
+        .await;
+    assert_eq!(broken(&fixture.store, None).await, Some(Broken::NoTrim { count: 3 }));
+    intruder.undo().await;
+    // The row of the head, or what it holds: nothing else of the log can be believed, and nothing is sealed.
+    record(&fixture, 8..9).await;
+    for (act, is_seen) in [
+        ("DELETE FROM audit_head", true),
+        ("UPDATE audit_head SET hash = 'x'", true),
+        ("UPDATE audit_head SET trimmed_hash = ''", false),
+    ] {
+        intruder.run(act).await;
+        assert_eq!(broken(&fixture.store, Some(head)).await, Some(Broken::NoHead), "{act}");
+        let sealed = fixture.store.seal_audit().await;
+        assert_eq!(matches!(sealed, Err(Error::Unreadable(_))), is_seen, "{act}: {sealed:?}");
+        let gauges = fixture.store.gauges(fixture.clock.now()).await;
+        assert!(gauges.is_ok(), "{act}: the rest is counted all the same: {gauges:?}");
+        intruder.undo().await;
+        record(&fixture, 8..9).await;
+    }
+}
+
+/// A target or a note is empty because of an erasure, or because somebody emptied it.
+async fn a_row_that_no_erasure_emptied_is_found(fixture: StoreFixture) {
+    for customer in ["C-1", "C-2", "C-1"] {
+        let claim = claimed(&fixture, customer).await;
+        let noted = AuditEntry { note: Some("Ms Smith rang".to_owned()), ..act_of(&claim, Action::PoderoUpdateUser) };
+        let of_event = AuditEntry {
+            target: AuditTarget::new(TargetKind::Event, claim.work.event.id.to_string()),
+            ..noted.clone()
+        };
+        settle(&fixture.store, &claim, vec![noted, of_event]).await;
+        seal(&fixture.store).await;
+    }
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
+    seal(&fixture.store).await;
+    let all = rows(&fixture.store).await;
+    let erasure = all.last().expect("the row of the erasure");
+    let emptied: Vec<u64> = all.iter().filter(|row| row.note.is_none()).filter_map(|row| row.number).collect();
+    let (first, last) = (emptied[0], emptied[2]);
+    // Two rows of each event, and those of the other customer in between.
+    assert_eq!(erasure.became, Some(format!("{first}-{},{last}-{}", first + 1, last + 1)));
+    assert_eq!((erasure.target_id.as_deref(), erasure.was.as_deref()), (None, None));
+    assert_eq!(broken(&fixture.store, None).await, None);
+    let mut intruder = Intruder::at(&fixture).await;
+    let (other, of_event) = (last - 2, last - 1);
+    let id_of = |number: u64| all.iter().find(|row| row.number == Some(number)).expect("a row").id.clone();
+    let emptied = |number: u64, column| Broken::Emptied { number, id: id_of(number), column };
+    let changed = |number: u64| Broken::Changed { number, id: id_of(number), column: Some("target_id") };
+    for (act, number, expected) in [
+        ("target_id = NULL, salt = NULL, note = NULL", other, emptied(other, "target_id")),
+        ("note = NULL", other, emptied(other, "note")),
+        ("note = NULL", of_event, emptied(of_event, "note")),
+        // An erasure empties notes about events, and never which event it was, not even in a row that it names.
+        ("target_id = NULL, salt = NULL", last + 1, changed(last + 1)),
+    ] {
+        intruder.run(&format!("UPDATE audit SET {act} WHERE number = {number}")).await;
+        assert_eq!(broken(&fixture.store, None).await, Some(expected), "{act}");
+        intruder.undo().await;
+    }
+    // Without its erasure nothing explains the rows. The head of the store is set back, so that the chain itself is whole.
+    let number = erasure.number.expect("sealed");
+    intruder.run(&format!("DELETE FROM audit WHERE number = {number}")).await;
+    intruder
+        .run("UPDATE audit_head SET sealed = sealed - 1, hash = (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)")
+        .await;
+    assert_eq!(broken(&fixture.store, None).await, Some(emptied(first, "target_id")));
+}
+
+/// A running bridge finds by itself what was changed: at once in the newest rows and at the head, in its turn everywhere.
+async fn a_bridge_watches_over_the_chain(fixture: StoreFixture) {
+    let (metrics, mut watch) = (Metrics::new(), ChainWatch::default());
+    let upkeep = AuditUpkeep::new(fixture.store.clone(), fixture.clock.clone(), metrics.clone(), None);
+    record(&fixture, 0..8).await;
+    assert_eq!(
+        watch.look(&fixture.store).await.expect("the store is there"),
+        ChainLook::Whole,
+        "nothing is sealed yet"
+    );
+    seal(&fixture.store).await;
+    assert_eq!(upkeep.watch().await, Step::Idle);
+    assert_eq!(metrics.audit_broken.get(), 0);
+    let mut intruder = Intruder::at(&fixture).await;
+    let cut = "UPDATE audit_head SET sealed = sealed - 1, hash = (SELECT hash FROM audit ORDER BY number DESC LIMIT 1)";
+    let last = fixture.store.audit_head().await.expect("the store is there").count;
+    let rewritten = "UPDATE audit SET actor = 'operator:berta', number = NULL, hash = NULL";
+    let anew = format!("UPDATE audit_head SET sealed = 0, hash = '{NO_HASH}'");
+    for acts in [
+        vec!["UPDATE audit SET outcome = 'done' WHERE number = 3"],
+        vec!["DELETE FROM audit WHERE number = 3"],
+        vec!["UPDATE audit SET target_id = NULL, salt = NULL WHERE number = 3"],
+        vec!["DELETE FROM audit_head"],
+        // Against its own memory these show, too.
+        vec![format!("DELETE FROM audit WHERE number = {last}").as_str(), cut],
+        vec![rewritten, anew.as_str()],
+    ] {
+        for act in &acts {
+            intruder.run(act).await;
+        }
+        if acts.len() == 2 {
+            seal(&fixture.store).await;
+        }
+        upkeep.watch().await;
+        assert_eq!(metrics.audit_broken.get(), 1, "{acts:?}");
+        intruder.undo().await;
+        upkeep.watch().await;
+        assert_eq!(metrics.audit_broken.get(), 0, "{acts:?}");
+    }
+    // A log that takes several looks, and a change at its beginning.
+    for hundred in 0..60 {
+        record(&fixture, hundred * 100..hundred * 100 + 100).await;
+    }
+    seal(&fixture.store).await;
+    assert_eq!(watch.look(&fixture.store).await.expect("the store is there"), ChainLook::Nothing);
+    assert_eq!(watch.look(&fixture.store).await.expect("the store is there"), ChainLook::Whole);
+    intruder.run("UPDATE audit SET outcome = 'done' WHERE number = 3").await;
+    let found = watch.look(&fixture.store).await.expect("the store is there");
+    assert!(matches!(found, ChainLook::Broken(Broken::Changed { number: 3, .. })), "{found:?}");
 }
 
 async fn a_chain_that_was_made_again_shows_against_a_head_that_was_kept(fixture: StoreFixture) {
@@ -281,12 +423,15 @@ async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: 
     assert!(!trim(Some(11 * DAY)).await, "nothing is so old");
     assert!(!trim(None).await, "nothing is ever old");
     assert_eq!(rows(&fixture.store).await.len(), 455);
+    // Its row comes first, and is sealed before anything is removed.
+    assert!(trim(Some(5 * DAY)).await);
+    assert_eq!(rows(&fixture.store).await.len(), 456);
     let mut steps = 0;
     while trim(Some(5 * DAY)).await {
         steps += 1;
         assert_eq!(broken(&fixture.store, Some(late)).await, None, "in the middle of it");
     }
-    assert!(steps >= 2, "a little at a time: {steps}");
+    assert!(steps >= 3, "a little at a time: {steps}");
     let left = rows(&fixture.store).await;
     assert_eq!(left.len(), 6);
     let trim_row = left.last().expect("a row that tells of it");
@@ -307,22 +452,51 @@ async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: 
     assert_eq!(verify(older).await.broken, Some(missing), "and the rest is checked all the same");
 }
 
-/// Without a retention nothing more is removed, and the removal that was under way gets its row.
-async fn a_removal_under_way_is_told_of_when_the_retention_ends(fixture: StoreFixture) {
+/// Without a retention nothing more is removed. The row of the removal says up to where it would have come, and the next one ends
+/// there before another begins.
+async fn a_removal_under_way_stops_when_the_retention_ends(fixture: StoreFixture) {
     record(&fixture, 0..450).await;
     seal(&fixture.store).await;
+    let end = fixture.store.audit_head().await.expect("the store is there");
     fixture.clock.advance(10 * DAY);
     let trim = async |retention| fixture.store.trim_audit(retention).await.expect("the store is there");
-    assert!(trim(Some(5 * DAY)).await, "there is more");
+    while rows(&fixture.store).await.len() > 400 {
+        assert!(trim(Some(5 * DAY)).await, "there is more");
+    }
     let left = rows(&fixture.store).await.len();
     assert!(!trim(None).await);
-    let rows = rows(&fixture.store).await;
-    assert_eq!((rows.len(), rows.last().map(|row| row.action.as_str())), (left + 1, Some("audit.trim")));
+    assert_eq!(rows(&fixture.store).await.len(), left);
     let check = fixture.store.verify_audit(None).await.expect("the store is there");
-    assert_eq!((check.broken, check.first.to_string()), (None, rows[left].became.clone().expect("a head")));
-    assert!(!trim(None).await);
+    assert_eq!((&check.broken, check.unsealed), (&None, 0));
+    assert!(check.first.count > 0 && check.first.count < end.count, "{check:?}");
+    while trim(Some(5 * DAY)).await {}
+    let rows = rows(&fixture.store).await;
+    assert_eq!((rows.len(), rows[0].became.clone()), (1, Some(end.to_string())), "one row for one removal");
+    // The next one begins where it ended.
+    record(&fixture, 450..460).await;
+    fixture.clock.advance(10 * DAY);
     seal(&fixture.store).await;
+    while trim(Some(5 * DAY)).await {}
+    assert_eq!(self::rows(&fixture.store).await.len(), 1);
     assert_eq!(broken(&fixture.store, None).await, None);
+}
+
+/// A row about a removal that does not fit the log removes nothing.
+async fn a_forged_removal_is_not_carried_out(fixture: StoreFixture) {
+    record(&fixture, 0..10).await;
+    seal(&fixture.store).await;
+    fixture.clock.advance(10 * DAY);
+    for to in [format!("5:{NO_HASH}"), "x".to_owned()] {
+        let target = AuditTarget::new(TargetKind::Store, "audit");
+        let forged = AuditEntry::done(fixture.clock.now(), Actor::Bridge, Action::AuditTrim, target);
+        let forged = AuditEntry { from: Some(format!("0:{NO_HASH}")), to: Some(to.clone()), ..forged };
+        fixture.store.record(vec![forged]).await.expect("the store is there");
+        seal(&fixture.store).await;
+        let refused = fixture.store.trim_audit(Some(5 * DAY)).await;
+        assert!(matches!(refused, Err(Error::Unreadable(_))), "{to}: {refused:?}");
+    }
+    assert_eq!(rows(&fixture.store).await.len(), 12);
+    assert!(matches!(broken(&fixture.store, None).await, Some(Broken::TrimDiffers { .. })));
 }
 
 /// The heads that were logged.
@@ -342,12 +516,7 @@ impl<S: tracing::Subscriber> Layer<S> for LoggedHeads {
 async fn the_head_is_logged_once_an_hour_by_one_replica(fixture: StoreFixture) {
     let logged = LoggedHeads::default();
     let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(logged.clone()));
-    let upkeep = |store: Store| AuditUpkeep {
-        store,
-        clock: fixture.clock.clone(),
-        retention: None,
-        ask_at: Mutex::new(Timestamp::from_micros(0)),
-    };
+    let upkeep = |store: Store| AuditUpkeep::new(store, fixture.clock.clone(), Metrics::new(), None);
     let (one, other) = (upkeep(fixture.store.clone()), upkeep(fixture.beside().await));
     let count = || logged.0.lock().expect("held for a moment").len();
     seal(&fixture.store).await;
@@ -618,12 +787,13 @@ async fn each_command_that_acts_leaves_its_row() {
     seal(&fixture.store).await;
     assert!(run(&["audit", "export", "--format", "csv"], 0).contains(",cli:"));
     let head = fixture.store.audit_head().await.expect("the store is there").to_string();
-    assert!(run(&["audit", "verify", "--head", &head], 0).contains("ok "));
+    let verified = run(&["audit", "verify", "--head", &head], 0);
+    assert!(verified.contains("ok ") && verified.contains("the oldest row: 20"), "{verified}");
     let done: Vec<String> = rows(&fixture.store)
         .await
         .into_iter()
         .filter(|row| row.actor.starts_with("cli:"))
-        .map(|row| format!("{} {} {}", row.action, row.outcome, row.reason.unwrap_or_default()))
+        .map(|row| format!("{} {} {}", row.action, row.outcome, row.reason.as_deref().unwrap_or_default()))
         .collect();
     assert_eq!(
         done,
@@ -715,7 +885,12 @@ async fn verify_with_a_head_older_than_the_retention_checks_the_rest() {
     };
     let (status, said) = verify();
     assert_eq!(status, Some(0), "{said}");
-    for expected in ["ok ", "proves nothing any more", "removed by audit.retention", "its newest row: 20"] {
+    for expected in [
+        "ok ",
+        "proves nothing any more",
+        "the oldest row: 20",
+        "removed by audit.retention, whose newest row is of 20",
+    ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     Intruder::at(&fixture).await.run("UPDATE audit SET actor = 'cli:x' WHERE target_id = 'C-7'").await;

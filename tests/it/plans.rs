@@ -39,16 +39,20 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("DELETE FROM watched WHERE customer", "watched", "the same"),
     ("SELECT (SELECT COUNT(*) FROM lanes", "watched", "the same"),
     ("SELECT 1 FROM audit WHERE number IS NULL", "audit", "of an index of the rows of the last second alone"),
-    ("SELECT id, at, actor, action, target_kind, target_digest", "audit", "the same"),
+    (
+        "SELECT id, at, actor, action, target_kind, target_digest, outcome, reason, event_id, was, became, note_digest FROM",
+        "audit",
+        "the same",
+    ),
     ("SELECT COUNT(*) FROM audit WHERE number IS NULL", "audit", "the same"),
     (
-        "SELECT id, at, actor, action, target_kind, target_id, salt, target_digest, outcome, reason, event_id, was, became, note, \
-         note_digest, number, hash FROM audit WHERE id IN",
+        "SELECT id, at, actor, action, target_kind, target_digest, outcome, reason, event_id, was, became, note_digest, target_id, \
+         salt, note, number, hash FROM audit WHERE id IN",
         "audit",
         "the same, for an operator's page of one target",
     ),
     ("SELECT id FROM audit WHERE number IS NULL", "audit", "the same, for an operator who erases a customer"),
-    ("UPDATE audit SET note = NULL WHERE number IS NULL", "audit", "the same"),
+    ("SELECT became FROM audit WHERE number IS NULL", "audit", "the same, for a look over the chain, once a minute"),
     ("SELECT lane, state, (SELECT COUNT", "members", "an operator's page of the team"),
     ("SELECT COUNT(*), COUNT(expires_at)", "members", "a gauge, of a team"),
     ("SELECT team_decisions.user_id", "team_decisions", "a row for each loss of access that no list shows yet"),
@@ -78,8 +82,13 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("INSERT INTO brakes", "of a churn, where the brake is on"),
     ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
     ("DELETE FROM admissions WHERE brake", "of a churn, where the brake is on"),
-    ("UPDATE audit SET note = NULL", "an operator erases a customer"),
-    ("SELECT id, at, actor, action, target_kind, target_id", "an operator's page, of one target"),
+    ("SELECT id FROM audit WHERE number IS NULL AND note", "an operator erases a customer"),
+    ("SELECT number, id FROM audit WHERE number IS NOT NULL AND note", "the same"),
+    (
+        "SELECT id, at, actor, action, target_kind, target_digest, outcome, reason, event_id, was, became, note_digest, target_id, \
+         salt, note, number, hash FROM audit WHERE id IN",
+        "an operator's page, of one target",
+    ),
     ("UPDATE bulk_retries SET state = 'stopped'", "an operator's"),
     ("SELECT reason, COUNT(*)", "an operator's"),
     ("SELECT type, COUNT(*)", "the same"),
@@ -265,6 +274,12 @@ fn filled(text: &str, form: Form<'_>) -> String {
         ("{RETRYABLE}", "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE 'cut%'))"),
         ("{condition}", "is_retired = 0"),
         ("{FORGOTTEN_AT_ONCE}", "8"),
+        ("{UNCOVERED}", "target_id, salt, note, number, hash"),
+        (
+            "{FILTERED}",
+            "id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) AND ($6 = '' OR target_id = $6) \
+             AND at >= $7 AND at < $8 ORDER BY id DESC LIMIT $3",
+        ),
         ("{}", ""),
     ];
     by.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
