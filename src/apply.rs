@@ -21,7 +21,7 @@ use crate::domain::brake::Brake;
 use crate::domain::call::{Call, Done, Reply};
 use crate::domain::notice::Notice;
 use crate::domain::plan::{Policy, Work};
-use crate::domain::team::{MemberCall, MemberDone, MemberWork, PolicyRefusal, Proposal};
+use crate::domain::team::{MemberCall, MemberDone, MemberWork, PolicyRefusal, Proposal, is_address};
 use crate::domain::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
 use crate::domain::work::{EventHead, LaneCall, LaneKind, LaneWork, WorkStep};
 use crate::metrics::{Metrics, Outcome};
@@ -506,7 +506,9 @@ impl<P: Partner> Applier<P> {
             self.metrics.event_duration.observe(self.clock.now().since(effective).as_secs_f64());
         }
         let topics = verdict.notices.iter().map(|notice: &Notice| notice.topic.name()).collect::<Vec<_>>().join(",");
-        let shown = |kind| (W::LANES == kind).then(|| tracing::field::display(subject));
+        // An id that is an address is personal data; that of a customer is the utility's own choice.
+        let is_shown = W::LANES == LaneKind::Customers || !is_address(subject);
+        let shown = |kind| (W::LANES == kind && is_shown).then(|| tracing::field::display(subject));
         tracing::info!(
             event.id = %id,
             event.type = type_name,

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::names::names;
+use crate::domain::verdict::Reason;
 
 /// One thing that is wrong with an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -40,6 +41,10 @@ names! {
         MemberIdIsAddress = "member-id-is-address",
         /// The access of a member would end before the event that says so.
         ExpiresBeforeEvent = "expires-before-event",
+        /// The e-mail address of a member is of a domain that the policy does not allow.
+        ForeignEmailDomain = "foreign-email-domain",
+        /// The access of a member of another domain is not what the policy allows guests.
+        GuestAccess = "guest-access",
         /// A known id with another content.
         EventIdReused = "event-id-reused",
         /// No valid signature, credentials or token.
@@ -100,10 +105,46 @@ impl ProblemKind {
             | Self::Unmappable
             | Self::MemberIdIsAddress
             | Self::ExpiresBeforeEvent
+            | Self::ForeignEmailDomain
+            | Self::GuestAccess
             | Self::EventIdReused
             | Self::LandingRequired => 422,
             Self::TooManyAttempts => 429,
             Self::Unavailable => 503,
+        }
+    }
+
+    /// The reason of an event that was refused so, for the audit log's row about it, and for its parking if it came from the queue;
+    /// `None`: no rule of the operator's refused it, and there is no row.
+    pub fn recorded_reason(self) -> Option<Reason> {
+        match self {
+            Self::TypeNotAllowed => Some(Reason::TypeNotAllowed),
+            Self::MemberIdIsAddress => Some(Reason::MemberIdIsAddress),
+            Self::ExpiresBeforeEvent => Some(Reason::ExpiresBeforeEvent),
+            Self::ForeignEmailDomain => Some(Reason::ForeignEmailDomain),
+            Self::GuestAccess => Some(Reason::GuestAccess),
+            Self::Malformed
+            | Self::InvalidEvent
+            | Self::Unmappable
+            | Self::EventIdReused
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::RoleRequired
+            | Self::UnknownSource
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Timeout
+            | Self::NotParked
+            | Self::InProgress
+            | Self::NotApprovable
+            | Self::RetryRunning
+            | Self::NoReconnection
+            | Self::TooLarge
+            | Self::UnsupportedMediaType
+            | Self::TooManyAttempts
+            | Self::UnsupportedContentEncoding
+            | Self::LandingRequired
+            | Self::Unavailable => None,
         }
     }
 
@@ -115,6 +156,8 @@ impl ProblemKind {
             Self::Unmappable => "Not what the mapping of this source expects",
             Self::MemberIdIsAddress => "The id of a member is an e-mail address",
             Self::ExpiresBeforeEvent => "The access would end before the event",
+            Self::ForeignEmailDomain => "The e-mail address is of a domain that is not allowed",
+            Self::GuestAccess => "Not an access that someone of another domain may have",
             Self::EventIdReused => "The event id is known with another content",
             Self::Unauthorized => "The signature or the credentials are not valid",
             Self::Forbidden => "It came from a web page or under a foreign name",

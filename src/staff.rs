@@ -39,8 +39,14 @@ pub struct Staffing<P> {
 }
 
 impl<P: Partner> Staffing<P> {
-    /// Reads the list of the staff when it is due, for all replicas.
+    /// Reads the list of the staff when it is due, for all replicas. A bridge that does not administer the team keeps none.
     pub async fn list_step(&self) -> Step {
+        if !self.policy.is_enabled {
+            return match self.store.forget_staff().await {
+                Ok(()) => Step::IdleFor(EVERY_MIN),
+                Err(error) => failed!(error, "the list of the staff could not be removed"),
+            };
+        }
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }

@@ -11,7 +11,7 @@ use super::access::Caller;
 use super::error::{ApiError, ApiResult};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
-use crate::domain::EventId;
+use crate::domain::{CustomerId, EventId};
 use crate::store::{OpenCursor, OpenFilter, OpenState};
 
 /// The query of the list of events that are not done.
@@ -30,7 +30,10 @@ pub(super) async fn open(
     query: web::Query<OpenQuery>,
     page: web::Query<PageQuery>,
 ) -> ApiResult {
-    let OpenQuery { state, customer_id: customer } = query.into_inner();
+    let OpenQuery { state, customer_id } = query.into_inner();
+    let no_id = || ApiError::malformed("`customer_id` is an id of a customer");
+    let customer = customer_id.map(|id| CustomerId::accept(&id).ok_or_else(no_id)).transpose()?;
+    let customer = customer.map(|id| id.as_str().to_owned());
     let name = state.as_deref().unwrap_or(OpenState::Pending.name());
     let state = OpenState::from_name(name)
         .ok_or_else(|| ApiError::malformed(format!("`state` is one of {}", OpenState::names().join(", "))))?;
@@ -52,6 +55,7 @@ pub(super) async fn event(admin: web::Data<Admin>, caller: Caller, id: web::Path
 /// One customer; to a viewer without facts, and without the data of outgoing events.
 pub(super) async fn customer(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
     let unknown = || ApiError::not_found("nothing was ever heard of this customer");
-    let customer = admin.store.customer(&id).await?.ok_or_else(unknown)?;
+    let id = CustomerId::accept(&id).ok_or_else(unknown)?;
+    let customer = admin.store.customer(id.as_str()).await?.ok_or_else(unknown)?;
     Ok(HttpResponse::Ok().json(if caller.sees_personal_data() { customer } else { customer.impersonal() }))
 }

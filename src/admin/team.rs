@@ -11,15 +11,18 @@ use super::error::{ApiError, ApiResult};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::domain::Timestamp;
-use crate::domain::team::{MemberId, TeamRow, team_rows};
+use crate::domain::team::{MemberId, TeamRow, is_position, team_rows};
+use crate::store::is_cut;
 
 /// A page of the team's list.
 #[derive(Serialize, JsonSchema)]
 pub struct TeamPage {
     /// When the list of the staff was asked for by which states and logins are told; null: none was read yet.
     listed_at: Option<Timestamp>,
-    /// Those whom events named, by id, then those whom only Podero has.
+    /// Those whom events named, by id, then those whom only Podero has, then those who have left.
     members: Vec<TeamRow>,
+    /// True if the store has more members than are listed; those who have left are missing first.
+    is_cut: bool,
     /// The next page's `after`; null: there is none.
     next: Option<String>,
 }
@@ -27,14 +30,16 @@ pub struct TeamPage {
 /// A page of members.
 pub(super) async fn list(admin: web::Data<Admin>, page: web::Query<PageQuery>) -> ApiResult {
     let (known, list) = (admin.store.members().await?, admin.store.staff().await?);
-    let skipped = page.after.as_deref().map_or(Ok(0), str::parse::<usize>);
-    let skipped = skipped.map_err(|_| ApiError::malformed("`after` is the `next` of the page before"))?;
+    let after = page.after.as_deref().unwrap_or_default();
+    if !after.is_empty() && !is_position(after) {
+        return Err(ApiError::malformed("`after` is the `next` of the page before"));
+    }
     let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
-    let rows = team_rows(&known, list.as_ref());
-    let next = (rows.len() > skipped.saturating_add(limit)).then(|| (skipped + limit).to_string());
-    let page = Page { rows: rows.into_iter().skip(skipped).take(limit).collect(), next };
-    let listed_at = list.map(|list| list.asked_at);
-    Ok(HttpResponse::Ok().json(TeamPage { listed_at, members: page.rows, next: page.next }))
+    // A row that comes or goes between two pages moves no other one to another page.
+    let rows = team_rows(&known, list.as_ref()).into_iter().filter(|row| row.position.as_str() > after);
+    let page = Page::by_id(rows.take(limit).collect(), page.limit(), |row: &TeamRow| row.position.clone());
+    let (listed_at, is_cut) = (list.map(|list| list.asked_at), is_cut(&known));
+    Ok(HttpResponse::Ok().json(TeamPage { listed_at, members: page.rows, is_cut, next: page.next }))
 }
 
 /// One member; to a viewer without facts, and without the data of outgoing events.

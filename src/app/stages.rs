@@ -124,11 +124,11 @@ impl Handles {
         Applier { permits: Permits::waking(wake.clone()), wake, ..self.applier() }
     }
 
-    /// The reading of the list of the staff, while the team is administered.
-    pub(super) fn staffing(&self) -> Option<Staffing<Client>> {
+    /// The reading of the list of the staff, and the end of what is kept of those who left, also once the team is not administered.
+    pub(super) fn staffing(&self) -> Staffing<Client> {
         let Self { config, store, client, clock, .. } = self.clone();
         let policy = config.policy.team.clone();
-        policy.is_enabled.then(|| Staffing { store, partner: client, clock, policy })
+        Staffing { store, partner: client, clock, policy }
     }
 
     pub(super) fn watcher(&self) -> Watcher<Client> {
@@ -217,7 +217,7 @@ impl Handles {
             backlog,
             trees: TreeBudget::default(),
             mapper,
-            types: AllowedTypes::of(&config.sources).with_team(config.policy.team.is_enabled),
+            types: AllowedTypes::of(&config.sources).with_team(&config.policy.team),
         }
     }
 

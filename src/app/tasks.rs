@@ -102,7 +102,7 @@ pub(super) async fn start(
     let (states, secrets) =
         (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(&handles.config, handles.store.clone())));
     let (inbox, slow_clients, wakes) = (Arc::new(inbox.clone()), Arc::new(slow_clients.clone()), &handles.wakes);
-    let to_webhook = handles.to_webhook()?;
+    let (to_webhook, staffing) = (handles.to_webhook()?, Arc::new(handles.staffing()));
     if !tokio::time::timeout(FIRST_COUNT_MAX, counting.count()).await.unwrap_or(false) {
         tracing::warn!("the tables could not be counted before the listeners open; it is tried again");
     }
@@ -120,6 +120,8 @@ pub(super) async fn start(
         task(Work, "chain", CHAIN_LOOK_EVERY, timer, &audit, |it| it.watch().boxed()),
         task(Work, "trim", TRIM_EVERY, timer, &audit, |it| it.trim().boxed()),
         task(Work, "scrub", SCRUB_EVERY, timer, &upkeep, |it| it.scrub().boxed()),
+        task(Work, "staff", LOOK_EVERY, timer, &staffing, |it| it.list_step().boxed()),
+        task(Work, "left", FORGET_EVERY, timer, &staffing, |it| it.forget_step().boxed()),
         // The end does not wait for it: a probe may take longer than the grace, and the next probe finds the same.
         task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),
         task(Replica, "probe", LOOK_EVERY, &suspected, &replica, |it| it.probe_step().boxed()),
@@ -130,10 +132,6 @@ pub(super) async fn start(
     ];
     if let Some(measuring) = handles.measuring().map(Arc::new) {
         table.push(task(Gauges, "server", upkeep::SERVER_GAUGES_EVERY, timer, &measuring, |it| it.step().boxed()));
-    }
-    if let Some(staffing) = handles.staffing().map(Arc::new) {
-        table.push(task(Work, "staff", LOOK_EVERY, timer, &staffing, |it| it.list_step().boxed()));
-        table.push(task(Work, "left", FORGET_EVERY, timer, &staffing, |it| it.forget_step().boxed()));
     }
     if let Some(publisher) = handles.to_broker().map(Arc::new) {
         let row = || task(Outbound, "publish", LOOK_EVERY, &wakes.outbound, &publisher, |it| it.step().boxed());

@@ -56,7 +56,7 @@ pub(super) async fn run(config: Config, request: ExplainArguments) -> anyhow::Re
     let (batch_max, body_bytes_max) = (config.http.batch_max, config.http.body_max);
     let reader = MessageReader { mapper: &mapper, batch_max, body_bytes_max };
     let had_headers = !request.headers.is_empty();
-    let (proof, read) = explain(source, reader, delivery, &from_queue, id).await;
+    let (proof, read) = explain(source, &config.policy.team, reader, delivery, &from_queue, id).await;
     let opened = open_if_there(&config.store).await?;
     let setting = Setting { config: &config, source, opened: opened.as_ref(), now };
     let explanation = match &read {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, process_environment};
 use crate::domain::Timestamp;
 use crate::domain::team::{KnownMember, ReviewRow, StaffList, TeamRow, review, team_rows};
+use crate::store::is_cut;
 
 /// Runs a command about the team.
 pub(super) async fn run(command: TeamCommand) -> Result<(), CliError> {
@@ -38,10 +39,12 @@ async fn list(at: &StoreOptions) -> Result<(), CliError> {
     let (known, staff) = read(at).await?;
     let rows = team_rows(&known, staff.as_ref());
     if at.json {
-        return Ok(print_json(&json!({ "listed_at": asked_at(staff.as_ref()), "members": rows }))?);
+        let listed_at = asked_at(staff.as_ref());
+        return Ok(print_json(&json!({ "listed_at": listed_at, "members": rows, "is_cut": is_cut(&known) }))?);
     }
     let rows: Vec<[String; 8]> = rows.iter().map(row).collect();
     table::print(["member", "Podero user", "role", "origin", "state", "last login", "expires", "parked"], &rows);
+    say_cut(&known);
     say_age(staff.as_ref());
     Ok(())
 }
@@ -52,7 +55,8 @@ async fn reviewed(at: &StoreOptions, inactive_days: u32) -> Result<(), CliError>
     let inactive_after = Duration::from_secs(u64::from(inactive_days) * 86_400);
     let found = review(&known, staff.as_ref(), &policy, inactive_after, Clock::system().now());
     if at.json {
-        return Ok(print_json(&json!({ "listed_at": asked_at(staff.as_ref()), "findings": found }))?);
+        let listed_at = asked_at(staff.as_ref());
+        return Ok(print_json(&json!({ "listed_at": listed_at, "findings": found, "is_cut": is_cut(&known) }))?);
     }
     if found.is_empty() {
         say("nothing was found");
@@ -60,12 +64,19 @@ async fn reviewed(at: &StoreOptions, inactive_days: u32) -> Result<(), CliError>
         let rows: Vec<[String; 4]> = found.iter().map(finding).collect();
         table::print(["finding", "member", "Podero user", "detail"], &rows);
     }
+    say_cut(&known);
     say_age(staff.as_ref());
     Ok(())
 }
 
 fn asked_at(staff: Option<&StaffList>) -> Option<Timestamp> {
     staff.map(|list| list.asked_at)
+}
+
+fn say_cut(known: &[KnownMember]) {
+    if is_cut(known) {
+        say("the store has more members than are looked at: those beyond may be shown as unknown to the bridge");
+    }
 }
 
 fn say_age(staff: Option<&StaffList>) {

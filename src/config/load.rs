@@ -97,6 +97,8 @@ pub struct Import {
     pub http: http::Http,
     /// Senders of the events.
     pub sources: Vec<source::Source>,
+    /// The policy of the team, which refuses some events at once.
+    pub team: TeamPolicy,
 }
 
 impl Config {
@@ -133,7 +135,7 @@ impl Config {
         read_file(path, environment, |r| Some(team::read(r)))
     }
 
-    /// As [`Config::load`], but only `[store]` with its key, `[http]` and the sources are read and checked.
+    /// As [`Config::load`], but only `[store]` with its key, `[http]`, `[team]` and the sources are read and checked.
     ///
     /// # Errors
     ///
@@ -143,7 +145,7 @@ impl Config {
             let http = http::read(r);
             let store = store::read(r, true);
             let sources = source::read(r, &http, false);
-            Some(Import { store, http, sources })
+            Some(Import { store, http, sources, team: team::read(r) })
         })
     }
 

@@ -168,7 +168,8 @@ impl Action {
 
     /// True if an event of a source may do it, and so nearly all of its rows are of sources.
     pub fn is_of_sources(self) -> bool {
-        self == Self::EventReceive || (self != Self::PoderoResolveCue && self.name().starts_with("podero."))
+        let is_refusal = matches!(self, Self::EventReceive | Self::TeamChange);
+        is_refusal || (self != Self::PoderoResolveCue && self.name().starts_with("podero."))
     }
 
     /// True if it empties the rows of a person.

@@ -199,6 +199,8 @@ pub struct Verdict<S = Customer, E = Event> {
     pub follow_ups: Vec<E>,
     /// True if an end of a member's access that was scheduled before is over.
     pub ends_scheduled: bool,
+    /// True if the older events of the lane are over: the leave of a member has overtaken them.
+    pub overtakes: bool,
     /// True if events that wait for the customer's sign-up, or the member's join, must be looked at again.
     pub wakes_waiting: bool,
     /// For the timeline of an event that ended: the newer facts that replaced its own, and the points in which the bridge
@@ -561,6 +563,7 @@ pub fn settle_with(work: &Work, fate: Fate, now: Timestamp, policy: &Policy) -> 
         seen,
         follow_ups,
         ends_scheduled: false,
+        overtakes: false,
         wakes_waiting: ends && about_existence,
         acts: work.acts.clone(),
     }

@@ -19,7 +19,9 @@ use super::event::{Event, EventKind};
 use super::identity::Actor;
 use super::interruption;
 use super::plan::{Next, Policy, Work, next};
-use super::team::{self, MemberCall, MemberDone, MemberNext, MemberWork, Proposal, TeamEvent, TeamMember};
+use super::team::{
+    self, MemberCall, MemberDone, MemberField, MemberNext, MemberWork, Proposal, TeamEvent, TeamHappening, TeamMember,
+};
 use super::verdict::{self, Decision, Fate, Moment, Setback, Verdict};
 use super::{EventId, Stamp, Timestamp};
 
@@ -115,6 +117,8 @@ pub struct ClaimedParts {
     pub was_interrupted: bool,
     /// The watch's memory of a customer's heat pumps.
     pub seen: Vec<PumpRecord>,
+    /// Of a member's leave: the joins that wait before it, and that it overtakes.
+    pub overtaken: Vec<TeamEvent>,
 }
 
 /// The work of one claim.
@@ -291,8 +295,20 @@ impl LaneWork for MemberWork {
 
     fn begin(event: TeamEvent, mut member: TeamMember, claimed: ClaimedParts) -> Self {
         member.begin();
-        let ClaimedParts { tries_from, failures, failing_since, clearance, actor, was_interrupted, .. } = claimed;
-        Self { failures, failing_since, clearance, actor, was_interrupted, ..Self::new(event, tries_from, member) }
+        let ClaimedParts { tries_from, failures, failing_since, clearance, actor, was_interrupted, overtaken, .. } =
+            claimed;
+        let emails = overtaken.iter().filter_map(|event| match &event.happening {
+            TeamHappening::Joined { profile, .. } => profile.get(&MemberField::Email).cloned(),
+            TeamHappening::Updated { .. }
+            | TeamHappening::RoleChanged { .. }
+            | TeamHappening::Left
+            | TeamHappening::CalledOff { .. }
+            | TeamHappening::AccessExpiring { .. }
+            | TeamHappening::AccessExpired { .. } => None,
+        });
+        let overtaken = emails.collect();
+        let work = Self::new(event, tries_from, member);
+        Self { failures, failing_since, clearance, actor, was_interrupted, overtaken, ..work }
     }
 
     fn head(&self) -> EventHead<'_> {

@@ -12,6 +12,7 @@ use super::types::AllowedTypes;
 use crate::config::{Source, Verify};
 use crate::domain::EventId;
 use crate::domain::event::Transport;
+use crate::domain::team::TeamPolicy;
 use crate::domain::work::SentEvent;
 use crate::problem::Problem;
 
@@ -39,6 +40,7 @@ pub struct Explained {
 /// the queue, by the names of `$amqp`. The inner error is about the message as a whole.
 pub async fn explain(
     source: &Source,
+    team: &TeamPolicy,
     reader: MessageReader<'_>,
     delivery: Delivery,
     from_queue: &BTreeMap<String, String>,
@@ -60,7 +62,7 @@ pub async fn explain(
         Ok(held) => held,
         Err(problem) => return (proof, Err(Unreadable::Problem(problem))),
     };
-    let types = AllowedTypes::of(std::slice::from_ref(source));
+    let types = AllowedTypes::of(std::slice::from_ref(source)).with_team(team);
     let translator = Translator { types: &types, held: &held, trusted: now };
     let read = reader.read_packed(&held).await.map(|read| {
         let explained = read.items.into_iter().map(|envelope| Explained {

@@ -187,15 +187,15 @@ impl ParkCause {
 
     /// The cause for these problems; the commonest reason stands for several kinds.
     pub(super) fn of(problems: &[Problem]) -> Self {
-        let reasons = [
-            (ProblemKind::EventIdReused, Reason::EventIdReused),
-            (ProblemKind::TooLarge, Reason::TooLarge),
-            (ProblemKind::TypeNotAllowed, Reason::TypeNotAllowed),
-            (ProblemKind::MemberIdIsAddress, Reason::MemberIdIsAddress),
-            (ProblemKind::ExpiresBeforeEvent, Reason::ExpiresBeforeEvent),
-        ];
-        let of_all = reasons.iter().find(|(kind, _)| problems.iter().all(|problem| problem.kind == *kind));
-        let reason = of_all.map_or(Reason::Untranslatable, |(_, reason)| *reason);
+        let of_message =
+            [(ProblemKind::EventIdReused, Reason::EventIdReused), (ProblemKind::TooLarge, Reason::TooLarge)];
+        let reason_of = |problem: &Problem| {
+            let known = of_message.iter().find(|(kind, _)| *kind == problem.kind).map(|(_, reason)| *reason);
+            known.or_else(|| problem.kind.recorded_reason())
+        };
+        let first = problems.first().and_then(reason_of);
+        let of_all = first.filter(|first| problems.iter().all(|problem| reason_of(problem) == Some(*first)));
+        let reason = of_all.unwrap_or(Reason::Untranslatable);
         Self::new(reason, &problems.iter().map(Problem::line).collect::<Vec<_>>().join("; "))
     }
 }

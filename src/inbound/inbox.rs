@@ -21,7 +21,7 @@ use super::mapping::mapper::{MapError, Mapper};
 use super::reader::{MessageReader, Translator, Unreadable};
 use super::signature::Verified;
 use super::text;
-use super::types::AllowedTypes;
+use super::types::{AllowedTypes, RefusedEvent};
 use crate::clock::Clock;
 use crate::domain::event::{EventKind, EventState, Transport};
 use crate::domain::verdict::Reason;
@@ -119,9 +119,9 @@ impl Inbox {
         Ok(items)
     }
 
-    /// Writes down events that their source may not send.
-    pub(super) async fn note_refused(&self, source: &str, kinds: &[EventKind]) {
-        self.types.note_refused(&self.store, source, kinds, self.clock.now()).await;
+    /// Writes down events that their source may not send, or that the policy of the team refuses.
+    pub(super) async fn note_refused(&self, source: &str, refused: &[RefusedEvent]) {
+        self.types.note_refused(&self.store, source, refused, self.clock.now()).await;
     }
 
     pub(super) fn reader(&self) -> MessageReader<'_> {

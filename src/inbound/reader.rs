@@ -12,7 +12,7 @@ use super::mapping::{self, Message};
 use super::sent;
 use super::signature::Verified;
 use super::text;
-use super::types::AllowedTypes;
+use super::types::{AllowedTypes, RefusedEvent};
 use super::wire;
 use crate::domain::event::{EventKind, Transport};
 use crate::domain::work::SentEvent;
@@ -137,24 +137,21 @@ impl Translator<'_> {
             let sent_at = self.held.sent_at()?;
             envelope.time = sent_at.or_else(|| Some(wire::happened_by(delivery.received_at, self.trusted)));
         }
-        sent::event(envelope, id, delivery.received_at, self.types.has_team())
+        sent::event(envelope, id, delivery.received_at, self.types.team())
     }
 
-    /// The row of an envelope's event. A type that the source may not send is added to `refused`.
+    /// The row of an envelope's event. One that is refused, and that the audit log records, is added to `refused`.
     pub(super) fn arrival(
         &self,
         mut envelope: Envelope,
         id: EventId,
-        refused: &mut Vec<EventKind>,
+        refused: &mut Vec<RefusedEvent>,
     ) -> Result<Arrival, Problem> {
         let delivery = self.held.verified.delivery();
         // The digest of the event's own content: by another transport the same event has no such time.
         let digest = envelope.digest();
-        let event = self.event(&mut envelope, id).inspect_err(|problem| {
-            if problem.kind == ProblemKind::TypeNotAllowed {
-                refused.extend(EventKind::from_name(&envelope.type_name));
-            }
-        })?;
+        let event = self.event(&mut envelope, id);
+        let event = event.inspect_err(|problem| refused.extend(RefusedEvent::of(&envelope, problem.kind)))?;
         Ok(Arrival {
             id,
             origin: envelope.source,

@@ -5,19 +5,20 @@
 use super::cloudevents::Envelope;
 use super::{team_wire, wire};
 use crate::domain::event::EventKind;
+use crate::domain::team::TeamPolicy;
 use crate::domain::work::SentEvent;
 use crate::domain::{EventId, Timestamp};
 use crate::problem::Problem;
 
-/// Translates one event. `has_team`: the team is administered, and what its policy refuses at once is a problem.
+/// Translates one event. With the policy of a team that is administered, what it refuses at once is a problem.
 pub(super) fn event(
     envelope: &Envelope,
     id: EventId,
     received_at: Timestamp,
-    has_team: bool,
+    team: Option<&TeamPolicy>,
 ) -> Result<SentEvent, Problem> {
     match EventKind::from_name(&envelope.type_name).filter(|kind| kind.is_of_team()) {
-        Some(kind) => team_wire::event(envelope, kind, id, received_at, has_team).map(SentEvent::Member),
+        Some(kind) => team_wire::event(envelope, kind, id, received_at, team).map(SentEvent::Member),
         None => wire::event(envelope, id, received_at).map(SentEvent::Customer),
     }
 }

@@ -11,12 +11,14 @@ use super::control::{self, CANCELLED, EFFECTIVE_AT};
 use super::wire::{EFFECTIVE_AHEAD_MAX, FieldReader, PERSONAL_CHARS_MAX, TIME_AHEAD_MAX, looks_like_email};
 use crate::domain::event::EventKind;
 use crate::domain::team::{
-    ExpiryChange, MemberField, MemberId, MemberRole, Profile, SentAs, TeamChange, TeamEvent, TeamHappening, is_address,
+    ExpiryChange, MemberField, MemberId, MemberRole, PolicyRefusal, Profile, SentAs, TeamEvent, TeamHappening,
+    TeamPolicy, is_address,
 };
+use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::problem::{FieldError, Problem, ProblemKind};
 
-const MEMBER_ID: &str = "member_id";
+pub(super) const MEMBER_ID: &str = "member_id";
 const ROLE: &str = "role";
 const EXPIRES_AT: &str = "expires_at";
 
@@ -27,14 +29,14 @@ const FIELDS: [&str; 9] =
 /// Limit of near misses in one refusal.
 const NEAR_MISSES_TOLD_MAX: usize = 16;
 
-/// Translates one event of a member. `id` becomes its own id. While the team is not enabled, an event is only kept, and what the policy
-/// would refuse is no fault of its form.
+/// Translates one event of a member. `id` becomes its own id. With the policy of the team, what it refuses whatever is known of the member
+/// is a problem; while the team is not enabled, an event is only kept.
 pub fn event(
     envelope: &Envelope,
     kind: EventKind,
     id: EventId,
     received_at: Timestamp,
-    is_enabled: bool,
+    policy: Option<&TeamPolicy>,
 ) -> Result<TeamEvent, Problem> {
     let mut errors = Vec::new();
     let event = read(envelope, kind, id, received_at, &mut errors);
@@ -42,19 +44,28 @@ pub fn event(
         Some(event) if errors.is_empty() => event,
         Some(_) | None => return Err(Problem::invalid(errors)),
     };
+    let Some(policy) = policy else { return Ok(event) };
     let refused = |kind, pointer: &str, reason: &str| {
         Err(Problem { kind, ..Problem::invalid(vec![FieldError::new(pointer, reason)]) })
     };
-    if is_enabled && is_address(event.member.as_str()) {
+    if is_address(event.member.as_str()) {
         let reason = "must be an id that stays with the person, and no e-mail address";
         return refused(ProblemKind::MemberIdIsAddress, "/data/member_id", reason);
     }
     let end = event.happening.expiry_said().flatten();
-    if is_enabled && end.is_some_and(|end| end < event.time) {
+    if end.is_some_and(|end| end < event.time) {
         let reason = "must not be before the event's own `time`";
         return refused(ProblemKind::ExpiresBeforeEvent, "/data/expires_at", reason);
     }
-    Ok(event)
+    match policy.at_entrance(&event) {
+        Ok(()) => Ok(event),
+        Err(PolicyRefusal { reason: Reason::GuestAccess, detail }) => {
+            let is_admin = matches!(event.happening, TeamHappening::Joined { role: MemberRole::Admin, .. });
+            let pointer = if is_admin { "/data/role" } else { "/data/expires_at" };
+            refused(ProblemKind::GuestAccess, pointer, &detail)
+        }
+        Err(PolicyRefusal { detail, .. }) => refused(ProblemKind::ForeignEmailDomain, "/data/email", &detail),
+    }
 }
 
 fn read(
@@ -88,11 +99,11 @@ fn read(
         data.wrong(EFFECTIVE_AT, "must be at most ten years ahead");
     }
     let is_off = controls.contains(&CANCELLED) && data.flag(CANCELLED) == Some(true);
-    let called_off = |change, sent| Some(TeamHappening::CalledOff { change, sent });
+    let called_off = |sent| Some(TeamHappening::CalledOff { sent });
     let happening = match kind {
-        EventKind::MemberJoined if is_off => called_off(TeamChange::Membership, SentAs::Joined),
-        EventKind::MemberLeft if is_off => called_off(TeamChange::Membership, SentAs::Left),
-        EventKind::MemberRoleChanged if is_off => called_off(TeamChange::Role, SentAs::RoleChanged),
+        EventKind::MemberJoined if is_off => called_off(SentAs::Joined),
+        EventKind::MemberLeft if is_off => called_off(SentAs::Left),
+        EventKind::MemberRoleChanged if is_off => called_off(SentAs::RoleChanged),
         EventKind::MemberJoined => {
             let (profile, expires, role) = (person(&mut data, true), expiry(&mut data), role(&mut data));
             role.map(|role| TeamHappening::Joined { role, profile, expires })
@@ -174,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    fn translate_as(type_name: &str, data: Value, is_enabled: bool) -> Result<TeamEvent, Problem> {
+    fn translate_as(type_name: &str, data: Value, policy: Option<&TeamPolicy>) -> Result<TeamEvent, Problem> {
         let envelope = Envelope {
             source: "/hr".into(),
             id: "e1".into(),
@@ -189,11 +200,12 @@ mod tests {
         };
         let received_at = Timestamp::parse("2026-10-01T12:00:01Z").expect("valid");
         let kind = EventKind::from_name(type_name).expect("known");
-        event(&envelope, kind, EventId(Uuid::nil()), received_at, is_enabled)
+        event(&envelope, kind, EventId(Uuid::nil()), received_at, policy)
     }
 
     fn translate(type_name: &str, data: Value) -> Result<TeamEvent, Problem> {
-        translate_as(type_name, data, true)
+        let policy = TeamPolicy { is_enabled: true, ..TeamPolicy::default() };
+        translate_as(type_name, data, Some(&policy))
     }
 
     #[test]
@@ -217,6 +229,8 @@ mod tests {
         assert!(leave.is_announced() && leave.happening == TeamHappening::Left);
         let off = translate("team.member_left", json!({"member_id": "M-1", "cancelled": true})).expect("valid");
         assert_eq!((off.change(), off.happening.kind()), (leave.change(), Some(EventKind::MemberLeft)));
+        let off = translate("team.member_joined", json!({"member_id": "M-1", "cancelled": true})).expect("valid");
+        assert_ne!(off.change(), leave.change(), "of a fixed term, join and leave are called off by themselves");
     }
 
     #[test]
@@ -251,7 +265,45 @@ mod tests {
         let problem = translate("team.member_updated", past.clone()).expect_err("before the event");
         assert_eq!((problem.kind.status(), problem.kind.name()), (422, "expires-before-event"));
         // While the team is not enabled, they are taken, and parked as `team_disabled`.
-        assert!(translate_as("team.member_left", address, false).is_ok());
-        assert!(translate_as("team.member_updated", past, false).is_ok());
+        assert!(translate_as("team.member_left", address, None).is_ok());
+        assert!(translate_as("team.member_updated", past, None).is_ok());
+    }
+    #[test]
+    fn the_policy_refuses_at_the_entrance_what_the_event_alone_tells() {
+        let ours =
+            TeamPolicy { is_enabled: true, email_domains: vec!["utility.example".to_owned()], ..TeamPolicy::default() };
+        let guests = TeamPolicy { guest_access_max: Some(std::time::Duration::from_secs(90 * 86_400)), ..ours.clone() };
+        let said = |type_name: &str, data: &Value, policy: &TeamPolicy| {
+            let problem = translate_as(type_name, data.clone(), Some(policy)).err()?;
+            Some((problem.kind.name(), problem.errors[0].pointer.clone()))
+        };
+        let problem = |kind, pointer: &str| Some((kind, pointer.to_owned()));
+        let join = |fields: Value| {
+            let mut data = json!({"member_id": "M-1", "email": "m@partner.example", "role": "staff"});
+            data.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+            data
+        };
+        let (near, far) = ("2026-12-01T00:00:00Z", "2028-12-01T00:00:00Z");
+        for (data, of_ours, of_guests) in [
+            (json!({}), "foreign-email-domain", problem("guest-access", "/data/expires_at")),
+            (json!({"expires_at": near}), "foreign-email-domain", None),
+            (json!({"expires_at": far}), "foreign-email-domain", problem("guest-access", "/data/expires_at")),
+            (
+                json!({"expires_at": near, "role": "admin"}),
+                "foreign-email-domain",
+                problem("guest-access", "/data/role"),
+            ),
+        ] {
+            let data = join(data);
+            assert_eq!(said("team.member_joined", &data, &ours), problem(of_ours, "/data/email"), "{data}");
+            assert_eq!(said("team.member_joined", &data, &guests), of_guests, "{data}");
+        }
+        // The end that a member has is not known at the entrance.
+        let update = json!({"member_id": "M-1", "email": "m@partner.example"});
+        assert_eq!(said("team.member_updated", &update, &ours), problem("foreign-email-domain", "/data/email"));
+        assert_eq!(said("team.member_updated", &update, &guests), None);
+        let update = json!({"member_id": "M-1", "email": "m@partner.example", "expires_at": null});
+        assert_eq!(said("team.member_updated", &update, &guests), problem("guest-access", "/data/expires_at"));
+        assert_eq!(said("team.member_updated", &json!({"member_id": "M-1", "first_name": "Mia"}), &ours), None);
     }
 }

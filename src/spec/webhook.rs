@@ -67,7 +67,15 @@ fn receipt() -> Value {
 }
 
 /// Problems for which one event of a batch is rejected.
-const REJECTED: [ProblemKind; 3] = [ProblemKind::InvalidEvent, ProblemKind::EventIdReused, ProblemKind::TypeNotAllowed];
+const REJECTED: [ProblemKind; 7] = [
+    ProblemKind::InvalidEvent,
+    ProblemKind::EventIdReused,
+    ProblemKind::TypeNotAllowed,
+    ProblemKind::MemberIdIsAddress,
+    ProblemKind::ExpiresBeforeEvent,
+    ProblemKind::ForeignEmailDomain,
+    ProblemKind::GuestAccess,
+];
 
 fn results() -> Value {
     let rejected = object(&[("status", json!({"const": "rejected"})), ("problem", problem(&REJECTED))]);
@@ -112,7 +120,15 @@ const CHALLENGES: &str =
 fn responses() -> Value {
     use ProblemKind as Kind;
     let taken = json!({"oneOf": [reference("Receipt"), reference("Results")]});
-    let unprocessable = [Kind::InvalidEvent, Kind::Unmappable, Kind::EventIdReused];
+    let unprocessable = [
+        Kind::InvalidEvent,
+        Kind::Unmappable,
+        Kind::EventIdReused,
+        Kind::MemberIdIsAddress,
+        Kind::ExpiresBeforeEvent,
+        Kind::ForeignEmailDomain,
+        Kind::GuestAccess,
+    ];
     json!({
         "202": json_answer("It is on disk; or, of a batch, what became of each event. Without a body where the source is configured so", taken),
         "400": titled(Kind::Malformed),

@@ -12,7 +12,6 @@ use super::closed_sets::RowKind;
 use super::db::{DbFault, RowStatement, query};
 use super::transaction::Transaction;
 use crate::domain::event::EventState;
-use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 
 /// Reason for which an announced event is superseded.
@@ -108,9 +107,10 @@ pub(super) async fn is_replaced(
 }
 
 /// `true` if work was begun for an event. An event that was parked in the middle and is retried has left something behind that
-/// only it puts right. Looking a user up does not count: it makes nothing and changes no known fact.
+/// only it puts right. Looking a user up, or listing the staff, does not count: it makes nothing and changes no known fact.
 async fn was_begun(tx: &mut Transaction<'_>, id: EventId) -> Result<bool, DbFault> {
-    let call = query("SELECT 1 FROM calls WHERE event_id = $1 AND operation <> 'find_user' LIMIT 1");
+    let call =
+        query("SELECT 1 FROM calls WHERE event_id = $1 AND operation NOT IN ('find_user', 'list_users') LIMIT 1");
     call.bind(id).finds(tx).await
 }
 
@@ -125,7 +125,8 @@ async fn replace(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id \
+         AND operation NOT IN ('find_user', 'list_users')) \
          AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $4 AND lanes.begun = events.id) RETURNING type",
     );
     replace
@@ -134,33 +135,25 @@ async fn replace(
         .await
 }
 
-/// Supersedes the earlier events that wait for an approval and are called off now. Returns their types. Announced or not, they
-/// have taken nothing away yet, and an operator must not approve one by mistake.
+/// Supersedes the earlier events that wait for a person's decision, whether for an approval or since the policy of the team refused
+/// them, and are called off now. Returns their types. Announced or not, they have taken nothing away yet, and an operator must not
+/// approve or retry one by mistake.
+const RELEASE: &str = "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
+    WHERE lane = $4 AND state = 'parked' \
+    AND reason IN ('churn_brake', 'team_disabled', 'member_id_is_address', 'foreign_email_domain', 'guest_access', \
+    'protected_member', 'admin_not_allowed', 'too_few_admins', 'team_brake') \
+    AND change = $5 AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
+    AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id \
+    AND operation NOT IN ('find_user', 'list_users')) RETURNING type";
+
 async fn release(
     tx: &mut Transaction<'_>,
     event: Said<'_>,
     change: &str,
     now: Timestamp,
 ) -> Result<Vec<RowKind>, DbFault> {
-    let release = query(
-        "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $4 AND state = 'parked' AND reason IN ($8, $9) AND change = $5 \
-         AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id AND operation <> 'find_user') \
-         RETURNING type",
-    );
-    release
-        .with((
-            REPLACED,
-            replaced_by(event.id),
-            now,
-            event.lane,
-            change,
-            event.said_at,
-            event.id,
-            Reason::ChurnBrake.name(),
-            Reason::TeamBrake.name(),
-        ))
+    query(RELEASE)
+        .with((REPLACED, replaced_by(event.id), now, event.lane, change, event.said_at, event.id))
         .fetch_all(tx)
         .await
 }
@@ -183,4 +176,17 @@ async fn end(
         .execute(tx)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::verdict::Reason;
+
+    #[test]
+    fn a_cancellation_releases_every_reason_that_waits_for_a_persons_decision() {
+        for reason in Reason::APPROVABLE.iter().chain(&Reason::OF_TEAM_POLICY) {
+            assert!(RELEASE.contains(&format!("'{reason}'")), "{reason}");
+        }
+    }
 }

@@ -317,12 +317,12 @@ impl AuditFilter {
     fn statement<'a>(&self) -> (Query<'a>, bool) {
         let is_of_source = self.actor.as_deref().is_some_and(|actor| actor.starts_with(OF_SOURCES));
         let (page, is_indexed) = if self.target.is_some() {
-            // Of a customer: the rows of their events, too.
+            // Of a customer, or of a member of the team: the rows of their events, too.
             let by_target = format!(
                 "SELECT {columns}, {UNCOVERED} FROM audit WHERE id IN (\
                  SELECT id FROM audit WHERE target_id = $6 AND substr(actor, 1, 7) <> 'source:' UNION \
                  SELECT id FROM audit WHERE number IS NULL AND target_id = $6 UNION \
-                 SELECT id FROM audit WHERE number IS NOT NULL AND event_id IN (SELECT id FROM events WHERE lane = $6)) \
+                 SELECT id FROM audit WHERE number IS NOT NULL AND event_id IN (SELECT id FROM events WHERE lane IN ($6, 'member\t' || $6))) \
                  AND {FILTERED}",
                 columns = CoveredRow::COLUMNS
             );

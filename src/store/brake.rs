@@ -134,25 +134,31 @@ pub(super) struct HeldBrake {
     is_closed: bool,
 }
 
-impl BrakeRow {
-    /// Waits for the replica that is deciding now, and makes the other replicas wait. Reads the clock after the row is locked: a
-    /// writer may have waited for long, and an earlier time would give an outdated window.
-    pub(super) async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, DbFault> {
+impl HeldBrake {
+    /// Locks the row of the brake with this name, whatever event it is for.
+    pub(super) async fn take(name: &str, clock: &Clock, tx: &mut Transaction<'_>) -> Result<Self, DbFault> {
         let row = query(
             "INSERT INTO brakes (name, newest, admitted_at) VALUES ($1, 0, 0) \
              ON CONFLICT (name) DO UPDATE SET newest = brakes.newest RETURNING newest, admitted_at, closed_at",
         );
-        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) =
-            row.bind(self.name).fetch_one(&mut *tx).await?;
-        let now = self.clock.now();
-        let mut held = HeldBrake { now, newest, admitted_at, is_closed: closed_at.is_some() };
+        let (newest, admitted_at, closed_at): (_, _, Option<Timestamp>) = row.bind(name).fetch_one(&mut *tx).await?;
+        let now = clock.now();
+        let mut held = Self { now, newest, admitted_at, is_closed: closed_at.is_some() };
         if held.admitted_at > now.plus(CLOCK_TOLERANCE) {
             // The clock was far ahead and was set back: an admission in the future would stay in the window for that time.
             let ahead = query("UPDATE admissions SET admitted_at = $2 WHERE brake = $1 AND admitted_at > $2");
-            ahead.with((self.name, now)).execute(tx).await?;
+            ahead.with((name, now)).execute(tx).await?;
             held.admitted_at = now;
         }
         Ok(held)
+    }
+}
+
+impl BrakeRow {
+    /// Waits for the replica that is deciding now, and makes the other replicas wait. Reads the clock after the row is locked: a
+    /// writer may have waited for long, and an earlier time would give an outdated window.
+    pub(super) async fn hold(&self, tx: &mut Transaction<'_>) -> Result<HeldBrake, DbFault> {
+        HeldBrake::take(self.name, &self.clock, tx).await
     }
 
     /// Lets the core decide whether the event is admitted, and stores the answer.

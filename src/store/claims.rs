@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::announcements::Announced;
 use super::audit::{self, AuditRow};
-use super::closed_sets::RowKind;
 use super::customers::{self, StateChange, StoredState};
 use super::db::{DbFault, RowStatement, ours, query, row};
 use super::error::Error;
@@ -24,12 +23,13 @@ use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
 use super::{announcements, pumps, team_lanes};
 use crate::domain::brake::Clearance;
+use crate::domain::event::EventKind;
 use crate::domain::identity::Actor;
 use crate::domain::notice::Notice;
 use crate::domain::plan::Work;
 use crate::domain::verdict::{Reason, unreadable_notice};
 use crate::domain::work::{ClaimedParts, LaneKind, LaneWork};
-use crate::domain::{EventId, Timestamp};
+use crate::domain::{EventId, Stamp, Timestamp};
 
 /// Limit of the lanes that one write finds held by a head in back-off before it gives up until the next step.
 const LOOKS_MAX: usize = 256;
@@ -79,8 +79,6 @@ impl Store {
         loop {
             let found =
                 self.write(TakeClaims { kind: W::LANES, now, until, limit, ceilings: self.ceilings.get() }).await?;
-            let (found, overtaken) = found;
-            self.inner.uncounted.note_replaced(&overtaken);
             let was_any = !found.is_empty();
             let (mut claims, mut failed) = (Vec::with_capacity(found.len()), None);
             for found in found {
@@ -222,6 +220,7 @@ row! {
         time: Timestamp = "time",
         change: Option<String> = "change",
         said_at: Option<Timestamp> = "said_at",
+        type_name: String = "type",
         clearance: Option<String> = "clearance",
         source: String = "source",
         transport: String = "transport",
@@ -237,6 +236,19 @@ struct ClaimedLane {
     head: HeadRow,
     /// The records of the customer's heat pumps.
     seen: Vec<String>,
+    /// The joins that a leave overtakes.
+    overtaken: Vec<String>,
+}
+
+impl HeadRow {
+    /// `true` for a leave, before which older events of its member do not come.
+    fn is_leave(&self) -> bool {
+        self.type_name == EventKind::MemberLeft.name()
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { time: self.time, event: self.id }
+    }
 }
 
 /// The state of a lane after a look at its head.
@@ -261,32 +273,25 @@ impl Hold {
 
 impl Write for TakeClaims {
     const ONLY_IF_AWAITED: bool = true;
-    /// The claimed lanes, and the kinds of the events that a leave has overtaken.
-    type Output = (Vec<ClaimedLane>, Vec<RowKind>);
+    type Output = Vec<ClaimedLane>;
 
     fn weight(&self) -> usize {
         self.limit
     }
 
     fn give_back(&self, claimed: &Self::Output) -> Option<GiveBack> {
-        let lanes = claimed.0.iter().map(|claimed| claimed.lane.clone()).collect();
+        let lanes = claimed.iter().map(|claimed| claimed.lane.clone()).collect();
         GiveBack::of(Leased::Lanes, lanes, self.now, self.until)
     }
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let mut all = Vec::with_capacity(self.limit);
-        let mut overtaken = Vec::new();
         let mut passed_over = 0;
         while all.len() < self.limit && passed_over < LOOKS_MAX {
             let (wanted, passed_over_before) = (self.limit - all.len(), passed_over);
             let lanes = self.due(wanted, tx).await?;
             let is_last = lanes.len() < wanted;
             let found = lanes.len();
-            if self.kind == LaneKind::Members {
-                for lane in &lanes {
-                    overtaken.extend(team_lanes::overtake(&mut *tx, &lane.lane, self.now).await?);
-                }
-            }
             let claimed = self.claim(tx, lanes).await?;
             passed_over += found - claimed.len();
             all.extend(claimed);
@@ -295,7 +300,7 @@ impl Write for TakeClaims {
                 break;
             }
         }
-        Ok((all, overtaken))
+        Ok(all)
     }
 }
 
@@ -365,14 +370,20 @@ impl TakeClaims {
             ready_for_head(tx, &hold.lane.lane).await?;
         }
         let lanes = holds.iter().filter(|hold| hold.is_claimed).map(|hold| hold.lane.lane.as_str()).collect();
-        let mut seen = pumps::seen_of(tx, lanes).await?;
-        let claimed = holds.into_iter().filter_map(|Hold { lane, head, .. }| {
+        let mut seen = pumps::seen_of(&mut *tx, lanes).await?;
+        let mut claimed = Vec::with_capacity(holds.len());
+        for Hold { lane, head, .. } in holds {
+            let Some(head) = head else { continue };
+            let overtaken = match head.is_leave() {
+                true => team_lanes::waiting_joins(&mut *tx, &lane.lane, head.stamp()).await?,
+                false => Vec::new(),
+            };
             let DueLane { lane, fence, is_interrupted, is_claimed, .. } = lane;
             let seen = seen.remove(&lane).unwrap_or_default();
             let was_interrupted = is_interrupted || is_claimed;
-            Some(ClaimedLane { lane, fence: fence + 1, was_interrupted, head: head?, seen })
-        });
-        Ok(claimed.collect())
+            claimed.push(ClaimedLane { lane, fence: fence + 1, was_interrupted, head, seen, overtaken });
+        }
+        Ok(claimed)
     }
 
     /// The state of a lane, by its head.
@@ -422,13 +433,16 @@ static BEGUN: RowStatement = RowStatement::selecting(
      WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
 );
 
-/// As [`HEADS`], of members, whose columns stand under the same name.
+/// As [`HEADS`], of members, whose columns stand under the same name. A leave comes before all others, the newest first: also one that
+/// is in back-off, so that no older event is worked on in between.
 static MEMBER_HEADS: RowStatement = RowStatement::selecting(
     &["lane"],
     HeadRow::COLUMNS,
     "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
      LEFT JOIN members AS customers ON customers.lane = events.lane \
-     WHERE events.lane = {lane} AND events.state = 'pending' ORDER BY events.time, events.id LIMIT 1) AS head",
+     WHERE events.lane = {lane} AND events.state = 'pending' \
+     ORDER BY CASE WHEN events.type = 'team.member_left' THEN -events.time ELSE NULL END NULLS LAST, events.time, events.id \
+     LIMIT 1) AS head",
 );
 
 /// As [`BEGUN`], of members.
@@ -440,7 +454,8 @@ static MEMBER_BEGUN: RowStatement = RowStatement::selecting(
 );
 
 /// The events to be worked on next: the one that was begun, else the first by time and arrival. A begun event is finished before
-/// an older one that arrived later: it may have made something at Podero that only it knows to look for.
+/// an older one that arrived later: it may have made something at Podero that only it knows to look for. A member's does not wait so:
+/// each claim of a member looks first, and a leave comes before.
 ///
 /// The state of the customer is read here too, in a statement after the one that locked the lane: on PostgreSQL that one would show
 /// it as it was before another replica's claim ended.
@@ -460,7 +475,9 @@ async fn heads_of(
     let mut heads: HashMap<String, HeadRow> = rows.fetch_all(&mut *tx).await?.into_iter().collect();
     let mut rows = in_work.rows(0);
     for DueLane { lane, begun, .. } in lanes {
-        if let Some(begun) = begun.filter(|begun| heads.get(lane).is_none_or(|head| head.id != *begun)) {
+        if let Some(begun) =
+            begun.filter(|begun| heads.get(lane).is_none_or(|head| head.id != *begun && !head.is_leave()))
+        {
             rows.with((begun, lane));
         }
     }
@@ -513,6 +530,8 @@ impl ClaimedLane {
             actor: if head.transport == INTERNAL { Actor::Bridge } else { Actor::Source(head.source) },
             was_interrupted: self.was_interrupted,
             seen: self.seen.iter().filter_map(|text| pumps::legible(text)).collect(),
+            // One that this version cannot read is parked when its turn comes.
+            overtaken: self.overtaken.iter().filter_map(|text| serde_json::from_str(text).ok()).collect(),
         };
         Ok(Claim { work: W::begin(event, state, claimed), lane, fence, lease_until, stored, acts: Vec::new() })
     }

@@ -11,9 +11,10 @@ use super::customers;
 use super::db::{DbFault, query};
 use super::error::Error;
 use super::handle::Store;
-use super::mentions::{KeptMessage, Mention, mention_in};
+use super::mentions::{KeptMessage, Mention, Sought, mention_in};
 use super::moments;
 use super::scrub;
+use super::team_brake;
 use super::tombstones::{ERASED, TombstoneKey};
 use super::transaction::{Transaction, Write};
 use crate::domain::audit::{Action, AuditReason, TargetKind};
@@ -92,14 +93,13 @@ impl Store {
         force: bool,
         by: &Actor,
     ) -> Result<Result<Erased, InTheWay>, Error> {
-        let messages = self.messages_of(customer).await?;
+        let messages = self.messages_of(Sought::Customer(customer)).await?;
         let act = self.act(by, Action::CustomerErase, TargetKind::Customer, customer);
         let (id, lane) = (customer.to_owned(), customer.to_owned());
         self.erase_person(Person { kind: TargetKind::Customer, id, lane }, messages, Order { also, force, act }).await
     }
 
-    /// As [`Store::erase`], of a member of the team. The list of the staff goes with it, and is read again. Messages that mention the id
-    /// are left to a person.
+    /// As [`Store::erase`], of a member of the team. The list of the staff goes with it, and is read again.
     pub async fn erase_member(
         &self,
         member: &MemberId,
@@ -108,12 +108,7 @@ impl Store {
         by: &Actor,
     ) -> Result<Result<Erased, InTheWay>, Error> {
         let id = member.as_str();
-        let found = self.messages_of(id).await?;
-        let cut = found.cut.into_iter().map(|cut| cut.id);
-        let mut mentions: Vec<EventId> = found.emptied.into_iter().chain(cut).chain(found.mentions).collect();
-        mentions.sort_unstable();
-        mentions.dedup();
-        let messages = Messages { mentions, ..Messages::default() };
+        let messages = self.messages_of(Sought::Member(id)).await?;
         let act = self.act(by, Action::MemberErase, TargetKind::Member, id);
         let person = Person { kind: TargetKind::Member, id: id.to_owned(), lane: member.lane() };
         self.erase_person(person, messages, Order { also, force, act }).await
@@ -132,9 +127,9 @@ impl Store {
         self.write(Erase { person, force: order.force, messages, audit, key, act: order.act, now }).await
     }
 
-    /// Finds the messages that never became an event and mention the customer. Reads outside the writer, page by page: their
+    /// Finds the messages that never became an event and mention the person. Reads outside the writer, page by page: their
     /// bytes belong to no lane.
-    async fn messages_of(&self, customer: &str) -> Result<Messages, Error> {
+    async fn messages_of(&self, sought: Sought<'_>) -> Result<Messages, Error> {
         let mut found = Messages::default();
         let mut after = String::new();
         loop {
@@ -146,7 +141,7 @@ impl Store {
             for (id, raw, encoding, envelope) in rows {
                 after = id.to_string();
                 let message = KeptMessage { raw: &raw, encoding: &encoding, envelope: envelope.as_deref() };
-                match mention_in(message, customer) {
+                match mention_in(message, sought) {
                     Mention::Nothing => {}
                     Mention::Mentions => found.mentions.push(id),
                     Mention::OnlyOf => found.emptied.push(id),
@@ -231,8 +226,7 @@ impl Write for Erase {
         if self.person.kind == TargetKind::Member {
             self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
                 .await?;
-            // It holds names and addresses of the staff, and is read again.
-            query("DELETE FROM staff_lists").execute(&mut *tx).await?;
+            team_brake::forget_staff(&mut *tx).await?;
         }
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;

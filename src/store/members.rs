@@ -11,16 +11,20 @@ use serde_json::{Map, Value};
 use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::handle::{Store, StoreView};
+use super::team_brake;
 use super::timeline::{EventSummary, NoticeView, ROWS_MAX};
 use super::transaction::{Transaction, Write};
-use crate::domain::Timestamp;
-use crate::domain::team::{KnownMember, MemberId, TeamMember, member_of_lane};
+use crate::domain::team::{KnownMember, MemberId, TeamEvent, TeamMember, member_of_lane};
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 
 /// Limit of the members that one step forgets; the rest follow with the next.
 const FORGOTTEN_AT_ONCE: usize = 100;
 
-/// Limit of the members of a list: more is no team.
+/// Limit of the events of one member that one step empties; the rest follow with the next.
+const EMPTIED_AT_ONCE: usize = 200;
+
+/// Limit of the members of a list: more is no team. Those who have left are left out first.
 pub const MEMBERS_MAX: i64 = 10_000;
 
 /// A member with all that happened.
@@ -58,9 +62,14 @@ pub struct TeamCounts {
     pub braked: u64,
 }
 
+/// True if the list has as many members as it may: there may be more.
+pub fn is_cut(members: &[KnownMember]) -> bool {
+    i64::try_from(members.len()).is_ok_and(|count| count >= MEMBERS_MAX)
+}
+
 impl Store {
-    /// Removes the person from members who left longer ago than `retention`; the positions of their events stay, so that no late event
-    /// brings one back. Returns their number.
+    /// Removes the person from members who left longer ago than `retention`, and from their events that have ended; the positions of the
+    /// events stay, so that no late one brings the member back. Returns the number of members that were changed.
     pub async fn forget_members(&self, retention: Duration) -> Result<usize, Error> {
         let left_until = self.clock.now().minus(retention);
         let sql =
@@ -74,14 +83,43 @@ impl Store {
                     serde_json::to_string(&member.without_person()).expect("a member has only serialisable fields")
                 },
             );
-            Forgotten { lane, state, kept }
+            Forgotten { lane, state, kept, events: Vec::new() }
         });
-        let rows: Vec<Forgotten> = rows.collect();
-        let count = rows.len();
-        if count > 0 {
-            self.write(Forget { rows }).await?;
+        let mut rows: Vec<Forgotten> = rows.collect();
+        for row in &mut rows {
+            row.events = self.told_of(&row.lane).await?;
         }
-        Ok(count)
+        if rows.is_empty() { Ok(0) } else { self.write(Forget { rows }).await }
+    }
+
+    /// The events of a lane that have ended and have their original bytes, each without the person.
+    async fn told_of(&self, lane: &str) -> Result<Vec<(EventId, Option<String>)>, Error> {
+        let sql = "SELECT id, event FROM events WHERE lane = $1 AND COALESCE(state, '') IN ('applied', 'superseded', 'skipped') \
+             AND raw <> '' LIMIT $2";
+        let events: Vec<(EventId, Option<String>)> =
+            query(sql).with((lane, EMPTIED_AT_ONCE)).fetch_all(&self.readers).await?;
+        let without_person = |text: String| {
+            let event = serde_json::from_str::<TeamEvent>(&text).ok()?;
+            Some(serde_json::to_string(&event.without_person()).expect("an event has only serialisable fields"))
+        };
+        // One that this version cannot read has nothing that the bridge could use again.
+        Ok(events.into_iter().map(|(id, text)| (id, text.and_then(without_person))).collect())
+    }
+
+    /// Removes the list of the staff, which holds names and addresses: for a bridge that does not administer the team any more.
+    pub async fn forget_staff(&self) -> Result<(), Error> {
+        let staff = query("SELECT 1 FROM staff_lists WHERE name = 'staff'");
+        if staff.finds(&self.readers).await? { self.write(ForgetStaff).await } else { Ok(()) }
+    }
+}
+
+struct ForgetStaff;
+
+impl Write for ForgetStaff {
+    type Output = ();
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+        team_brake::forget_staff(tx).await
     }
 }
 
@@ -90,6 +128,8 @@ struct Forgotten {
     /// As it was read: a row that has changed since is left to the next step.
     state: String,
     kept: String,
+    /// Events of the lane, without the person.
+    events: Vec<(EventId, Option<String>)>,
 }
 
 struct Forget {
@@ -97,30 +137,43 @@ struct Forget {
 }
 
 impl Write for Forget {
-    type Output = ();
+    type Output = usize;
 
     fn weight(&self) -> usize {
-        self.rows.len()
+        self.rows.iter().map(|row| 1 + row.events.len()).sum()
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        for Forgotten { lane, state, kept } in &self.rows {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, DbFault> {
+        let mut count = 0;
+        for Forgotten { lane, state, kept, events } in &self.rows {
             let forget = query(
-                "UPDATE members SET state = $3, left_at = NULL WHERE lane = $1 AND state = $2 \
+                "UPDATE members SET state = $3, left_at = CASE WHEN $4 = 1 THEN left_at END WHERE lane = $1 AND state = $2 \
                  AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND lanes.claimed = 1)",
             );
-            forget.with((lane, state, kept)).execute(&mut *tx).await?;
+            // One who comes back at this moment is left to the next step.
+            let may_have_more = events.len() >= EMPTIED_AT_ONCE;
+            if forget.with((lane, state, kept, may_have_more)).execute(&mut *tx).await? == 0 {
+                continue;
+            }
+            count += 1;
+            for (id, event) in events {
+                let empty = query(
+                    "UPDATE events SET event = $2, raw = '', raw_encoding = 'utf8', envelope = NULL WHERE id = $1 \
+                     AND COALESCE(state, '') IN ('applied', 'superseded', 'skipped')",
+                );
+                empty.with((*id, event)).execute(&mut *tx).await?;
+            }
         }
-        Ok(())
+        Ok(count)
     }
 }
 
 impl StoreView {
-    /// All members that an event named, by id.
+    /// All members that an event named, those first who are members now; at most [`MEMBERS_MAX`].
     pub async fn members(&self) -> Result<Vec<KnownMember>, Error> {
         let rows: Vec<(String, String, u64)> = query(
             "SELECT lane, state, (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = 'parked') \
-             FROM members ORDER BY lane LIMIT $1",
+             FROM members ORDER BY active DESC, lane LIMIT $1",
         )
         .bind(MEMBERS_MAX)
         .fetch_all(&self.readers)
@@ -165,9 +218,10 @@ impl StoreView {
     /// Counts the team for the gauges. An end of an access that has passed for `grace` is overdue.
     pub async fn team_counts(&self, grace: Duration) -> Result<TeamCounts, Error> {
         let until: Timestamp = self.clock.now().minus(grace);
+        // One whose removal is not done has left, and may be past the end of the access.
         let members = query(
-            "SELECT COUNT(*), COUNT(expires_at), COALESCE(SUM(CASE WHEN expires_at <= $1 THEN 1 ELSE 0 END), 0) \
-             FROM members WHERE active = 1",
+            "SELECT COUNT(CASE WHEN active = 1 THEN 1 END), COUNT(CASE WHEN active = 1 THEN expires_at END), \
+             COUNT(CASE WHEN expires_at <= $1 THEN 1 END) FROM members",
         );
         let (active, temporary, overdue): (u64, u64, u64) = members.bind(until).fetch_one(&self.readers).await?;
         let parked = query("SELECT reason, COUNT(*) FROM events WHERE state = 'parked' GROUP BY reason");

@@ -81,7 +81,7 @@ pub use error::{Error, OpenError};
 pub use gauges::{BacklogCounts, Gauges};
 pub use handle::{Desk, Store, StoreView};
 pub use inbox::{Arrival, Content, Receipt};
-pub use members::{MEMBERS_MAX, MemberView, TeamCounts};
+pub use members::{MEMBERS_MAX, MemberView, TeamCounts, is_cut};
 pub use memory::{ACTIVE_AGE_MAX, REPLICA_LIFE};
 pub use moments::Ceilings;
 pub use open::{Migrated, Settings, migrate};

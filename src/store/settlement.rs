@@ -2,7 +2,7 @@
 //!
 //! Before: [`crate::apply`] has the verdict. After: the outbox, and the next claim.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::domain::call::Operation;
 use crate::domain::event::EventState;
 use crate::domain::verdict::{Fate, Verdict};
 use crate::domain::work::{LaneKind, LaneWork};
-use crate::domain::{EventId, Timestamp};
+use crate::domain::{EventId, Stamp, Timestamp};
 
 /// Reason for which a claimed event is superseded: a newer event contradicts it, and `detail` names that event.
 const NEWER: &str = "newer";
@@ -58,10 +58,12 @@ impl Store {
         calls: impl Into<Arc<[CallMade]>>,
     ) -> Result<Settled, Error> {
         let (clock, verdict, calls) = (&self.clock, verdict.into(), calls.into());
+        let stamp = claim.work.head().stamp;
         let acts = claim.acts.iter().cloned().chain(self.audit_rows(verdict.acts.iter().cloned())).collect();
         let seqs = (0..verdict.notices.len() + verdict.seen.len()).map(|_| clock.fresh_id().to_string()).collect();
-        self.write(Settle::<W> {
+        let settle = Settle::<W> {
             event: claim.work.head().id,
+            stamp,
             lane: claim.lane.clone(),
             fence: claim.fence,
             state: StoredState::of::<W>(&verdict.state).change_from(claim.stored.as_ref()),
@@ -70,13 +72,16 @@ impl Store {
             acts,
             now: clock.now(),
             seqs,
-        })
-        .await
+        };
+        let (settled, overtaken) = self.write(settle).await?;
+        self.inner.uncounted.note_replaced(&overtaken);
+        Ok(settled)
     }
 }
 
 struct Settle<W: LaneWork> {
     event: EventId,
+    stamp: Stamp,
     lane: String,
     fence: i64,
     state: StateChange,
@@ -88,17 +93,18 @@ struct Settle<W: LaneWork> {
 }
 
 impl<W: LaneWork> Write for Settle<W> {
-    type Output = Settled;
+    /// And the kinds of the events that a leave has overtaken.
+    type Output = (Settled, Vec<RowKind>);
 
     fn lanes(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.lane.as_str())
     }
 
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Settled, DbFault> {
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         Ok(Self::run_all(&[self], tx).await?.remove(0))
     }
 
-    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Settled>, DbFault> {
+    async fn run_all(writes: &[&Self], tx: &mut Transaction<'_>) -> Result<Vec<Self::Output>, DbFault> {
         let mut newest = newest(tx, writes).await?;
         // Of two that repeat each other, the first ends the claim, and the other is fenced.
         let is_newest: Vec<bool> =
@@ -111,15 +117,23 @@ impl<W: LaneWork> Write for Settle<W> {
         audit::record(&mut *tx, kept.iter().flat_map(|settle| &settle.acts)).await?;
         let notices = kept.iter().flat_map(|settle| settle.notices());
         outbox::insert_all(tx, notices.collect()).await?;
+        let mut overtaken: HashMap<(String, i64), Vec<RowKind>> = HashMap::new();
         for settle in &kept {
             settle.end_pumps(tx).await?;
             settle.follow_up(tx).await?;
+            if settle.verdict.overtakes {
+                let ended = team_lanes::overtake(&mut *tx, &settle.lane, settle.stamp, settle.now).await?;
+                overtaken.insert((settle.lane.clone(), settle.fence), ended);
+            }
         }
         wake_waiting(tx, &kept).await?;
         customers::keep(tx, kept.iter().map(|settle| (settle.lane.as_str(), &settle.state))).await?;
         release(tx, &kept).await?;
-        let settled = |is_newest| if is_newest { Settled::Recorded } else { Settled::Fenced };
-        Ok(is_newest.into_iter().map(settled).collect())
+        let settled = |(settle, is_newest): (&&Self, bool)| match is_newest {
+            true => (Settled::Recorded, overtaken.remove(&(settle.lane.clone(), settle.fence)).unwrap_or_default()),
+            false => (Settled::Fenced, Vec::new()),
+        };
+        Ok(writes.iter().zip(is_newest).map(settled).collect())
     }
 }
 

@@ -14,8 +14,9 @@ use super::db::{DbFault, Executor, query};
 use super::error::Error;
 use super::handle::{Store, StoreView};
 use super::transaction::{Transaction, Write};
+use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::brake::Tally;
+use crate::domain::brake::{CLOCK_TOLERANCE, Tally};
 use crate::domain::team::{self, AccessEnd, Colleague, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy};
 use crate::domain::verdict::Reason;
 
@@ -24,6 +25,9 @@ const NAME: &str = Reason::TeamBrake.name();
 
 /// The key of the list of the staff.
 const STAFF: &str = "staff";
+
+/// The key of a list without staff: after an erasure it keeps the users to whom entries of `team.protected` are bound.
+const BOUND: &str = "bound";
 
 /// Limit of the ends of access that one decision reads, of each kind: more is no team.
 const ENDS_MAX: i64 = 5_000;
@@ -56,21 +60,22 @@ impl Store {
         self.write(AskTeam { row, lane, fence, proposal, policy, began }).await
     }
 
-    /// Keeps a list of the staff that was asked for at `asked_at`, unless a newer one is there. Decisions that it shows are forgotten.
+    /// Keeps a list of the staff that was asked for at `asked_at`, unless a newer one is there: a list may take long, and be overtaken.
+    /// Decisions that it shows are forgotten.
     pub async fn keep_staff(
         &self,
         asked_at: Timestamp,
         staff: Vec<Colleague>,
         protected: Vec<String>,
     ) -> Result<(), Error> {
-        self.write(KeepStaff { asked_at, staff, protected }).await
+        self.write(KeepStaff { asked_at, staff, protected, clock: self.clock.clone() }).await
     }
 }
 
 impl StoreView {
     /// The list of the staff that was read last.
     pub async fn staff(&self) -> Result<Option<StaffList>, Error> {
-        Ok(staff_list(&self.readers).await?)
+        Ok(list_of(STAFF, &self.readers).await?)
     }
 
     /// Removals and demotions that the brake has admitted within its window.
@@ -79,11 +84,54 @@ impl StoreView {
     }
 }
 
-async fn staff_list(on: impl Executor) -> Result<Option<StaffList>, DbFault> {
-    let list = query("SELECT list FROM staff_lists WHERE name = $1").bind(STAFF);
+async fn list_of(name: &str, on: impl Executor) -> Result<Option<StaffList>, DbFault> {
+    let list = query("SELECT list FROM staff_lists WHERE name = $1").bind(name);
     let list: Option<String> = list.fetch_optional(on).await?;
     // Another version wrote it: a new one is read.
     Ok(list.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// The newest list, or what an erasure has left of it.
+async fn known_list(tx: &mut Transaction<'_>) -> Result<Option<StaffList>, DbFault> {
+    match list_of(STAFF, &mut *tx).await? {
+        Some(list) => Ok(Some(list)),
+        None => list_of(BOUND, tx).await,
+    }
+}
+
+/// Removes the staff from the list, which holds their names and addresses. The bindings of `team.protected` stay: entries of the
+/// configuration, and users' ids.
+pub(super) async fn forget_staff(tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+    let Some(list) = known_list(&mut *tx).await? else { return Ok(()) };
+    let left = StaffList { staff: Vec::new(), ..list };
+    query("DELETE FROM staff_lists").execute(&mut *tx).await?;
+    if !left.bound.is_empty() {
+        keep(BOUND, &left, tx).await?;
+    }
+    Ok(())
+}
+
+async fn keep(name: &str, list: &StaffList, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+    let text = serde_json::to_string(list).expect("a list has only serialisable fields");
+    query(
+        "INSERT INTO staff_lists (name, asked_at, list) VALUES ($1, $2, $3) \
+         ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at, list = excluded.list",
+    )
+    .with((name, list.asked_at, text))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// `true` for a moment of the past, as far as clocks may differ. A list from further ahead was read by a clock that was wrong.
+fn is_past(at: Timestamp, now: Timestamp) -> bool {
+    at <= Timestamp::latest(now, std::time::Duration::ZERO)
+}
+
+/// The time since which a decision that has ended may be missing in a list: the clock that settled it and the one that asked for the
+/// list may be of two replicas.
+fn unseen_since(asked_at: Timestamp) -> Timestamp {
+    asked_at.minus(CLOCK_TOLERANCE)
 }
 
 struct AskTeam {
@@ -103,13 +151,15 @@ impl Write for AskTeam {
             return Ok(TeamAnswer::Fenced);
         }
         let held = self.row.hold(tx).await?;
-        let known = staff_list(&mut *tx).await?.filter(|list| self.is_fresh(list, held.now));
+        let known = known_list(&mut *tx).await?;
         let list = match known {
+            Some(list) if self.is_fresh(&list, held.now) => list,
+            _ if self.proposal.wants_list() => return Ok(TeamAnswer::WantsList),
+            // Of one who is no admin the list says only whom `team.protected` is bound to, which does not age.
             Some(list) => list,
-            None if self.proposal.wants_list() => return Ok(TeamAnswer::WantsList),
             None => StaffList { asked_at: held.now, staff: Vec::new(), bound: BTreeMap::new() },
         };
-        let ends = self.ends(tx, &list).await?;
+        let ends = self.ends(tx, &list, held.now).await?;
         if let Err(refused) = team::check(&self.policy, &self.proposal, &list, &ends, held.now) {
             let is_of_the_past = refused.reason == Reason::TooFewAdmins && list.asked_at < self.began;
             return Ok(if is_of_the_past { TeamAnswer::WantsList } else { TeamAnswer::Refused(refused) });
@@ -127,27 +177,38 @@ impl Write for AskTeam {
 }
 
 impl AskTeam {
-    /// A list from the future was read by a clock that was wrong.
+    /// One without staff shows no admins.
     fn is_fresh(&self, list: &StaffList, now: Timestamp) -> bool {
-        list.asked_at <= Timestamp::latest(now, std::time::Duration::ZERO)
-            && now.since(list.asked_at) <= self.policy.list_max_age
+        is_past(list.asked_at, now) && now.since(list.asked_at) <= self.policy.list_max_age && !list.staff.is_empty()
     }
 
     /// The ends of access that are scheduled, and those that were decided and that the list cannot show yet.
-    async fn ends(&self, tx: &mut Transaction<'_>, list: &StaffList) -> Result<Vec<AccessEnd>, DbFault> {
-        let scheduled = query(
-            "SELECT user_id, expires_at FROM members WHERE expires_at IS NOT NULL AND user_id IS NOT NULL \
-             ORDER BY expires_at LIMIT $1",
-        );
-        let scheduled: Vec<(uuid::Uuid, Timestamp)> = scheduled.bind(ENDS_MAX).fetch_all(&mut *tx).await?;
+    ///
+    /// The decided ones are read first: what is settled in between is in the other table then. An end that was settled while it was
+    /// ahead is in that table alone, where a later event may move or remove it.
+    async fn ends(
+        &self,
+        tx: &mut Transaction<'_>,
+        list: &StaffList,
+        now: Timestamp,
+    ) -> Result<Vec<AccessEnd>, DbFault> {
         // A look by the key for each decision: a join would read all events while there are few of them.
         let decided = query(
             "SELECT team_decisions.user_id, team_decisions.gone_at FROM team_decisions \
-             WHERE team_decisions.event_id <> $1 AND (SELECT CASE WHEN events.settled_at >= $2 OR events.settled_at IS NULL \
+             WHERE team_decisions.event_id <> $1 AND (SELECT CASE WHEN events.settled_at IS NULL \
+             OR (events.settled_at >= $2 AND team_decisions.gone_at <= team_decisions.decided_at) \
              THEN 1 ELSE 0 END FROM events WHERE events.id = team_decisions.event_id) = 1 LIMIT $3",
         );
-        let decided = decided.with((self.row.event, list.asked_at, ENDS_MAX));
-        let decided: Vec<(uuid::Uuid, Timestamp)> = decided.fetch_all(tx).await?;
+        let decided = decided.with((self.row.event, unseen_since(list.asked_at), ENDS_MAX));
+        let decided: Vec<(uuid::Uuid, Timestamp)> = decided.fetch_all(&mut *tx).await?;
+        // An end whose day has come and that was refused, or given up by a person, is no decision: that admin stays.
+        let scheduled = query(
+            "SELECT user_id, expires_at FROM members WHERE expires_at IS NOT NULL AND user_id IS NOT NULL \
+             AND (expires_at > $2 OR NOT EXISTS (SELECT 1 FROM events WHERE events.lane = members.lane \
+             AND (events.state = 'parked' OR events.state = 'skipped') AND events.time = members.expires_at \
+             AND events.type = 'team.access_expired')) ORDER BY expires_at LIMIT $1",
+        );
+        let scheduled: Vec<(uuid::Uuid, Timestamp)> = scheduled.with((ENDS_MAX, now)).fetch_all(tx).await?;
         Ok(scheduled.into_iter().chain(decided).map(|(user, at)| AccessEnd { user, at }).collect())
     }
 
@@ -170,28 +231,28 @@ struct KeepStaff {
     asked_at: Timestamp,
     staff: Vec<Colleague>,
     protected: Vec<String>,
+    clock: Clock,
 }
 
 impl Write for KeepStaff {
     type Output = ();
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        let known = staff_list(&mut *tx).await?;
+        // No decision is made by one list while another takes its place.
+        let held = HeldBrake::take(NAME, &self.clock, &mut *tx).await?;
+        let known = known_list(&mut *tx).await?;
+        let is_newer = |list: &StaffList| list.asked_at > self.asked_at && is_past(list.asked_at, held.now);
+        if known.as_ref().is_some_and(is_newer) {
+            return Ok(());
+        }
         let list = StaffList::renewed(known.as_ref(), self.asked_at, self.staff.clone(), &self.protected);
-        let text = serde_json::to_string(&list).expect("a list has only serialisable fields");
-        query(
-            "INSERT INTO staff_lists (name, asked_at, list) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at, list = excluded.list",
-        )
-        .with((STAFF, self.asked_at, text))
-        .execute(&mut *tx)
-        .await?;
+        keep(STAFF, &list, &mut *tx).await?;
         // The list shows what was carried out before it was asked for. A decision whose event is gone is nobody's.
         query(
             "DELETE FROM team_decisions WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.id = team_decisions.event_id \
              AND (events.settled_at IS NULL OR events.settled_at >= $1))",
         )
-        .bind(self.asked_at)
+        .bind(unseen_since(self.asked_at))
         .execute(tx)
         .await?;
         Ok(())

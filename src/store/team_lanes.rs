@@ -6,25 +6,37 @@ use super::closed_sets::RowKind;
 use super::db::{DbFault, query};
 use super::transaction::Transaction;
 use crate::domain::event::EventKind;
-use crate::domain::{EventId, Timestamp};
+use crate::domain::{EventId, Stamp, Timestamp};
 
-/// Ends the older events of a lane in which a leave is due, also one that is in back-off: they can only delay it. A call that one of
-/// them made without an answer is a doubt of the member's state, which the leave's look-up resolves. Returns the kinds of those events.
-pub(super) async fn overtake(tx: &mut Transaction<'_>, lane: &str, now: Timestamp) -> Result<Vec<RowKind>, DbFault> {
-    let newest = query(
-        "SELECT id, time FROM events WHERE lane = $1 AND state = 'pending' AND type = $2 AND due_at <= $3 \
-         ORDER BY time DESC, id DESC LIMIT 1",
+/// Limit of the joins that a leave may overtake and whose users it looks for: a member has one or two.
+const OVERTAKEN_MAX: i64 = 16;
+
+/// The joins that wait in a lane before a leave which is about to be worked on, in their order.
+pub(super) async fn waiting_joins(tx: &mut Transaction<'_>, lane: &str, leave: Stamp) -> Result<Vec<String>, DbFault> {
+    let joins = query(
+        "SELECT event FROM events WHERE lane = $1 AND (state = 'pending' OR state = 'waiting') AND type = $2 \
+         AND (time < $3 OR (time = $3 AND id < $4)) ORDER BY time, id LIMIT $5",
     );
-    let newest = newest.with((lane, EventKind::MemberLeft.name(), now));
-    let Some((leave, time)) = newest.fetch_optional::<(EventId, Timestamp)>(&mut *tx).await? else {
-        return Ok(Vec::new());
-    };
+    let joins = joins.with((lane, EventKind::MemberJoined.name(), leave.time, leave.event, OVERTAKEN_MAX));
+    Ok(joins.fetch_all::<Option<String>>(tx).await?.into_iter().flatten().collect())
+}
+
+/// Ends the older events of a lane whose leave is carried out, also one that is in back-off: they have nothing to say any more. A call
+/// that one of them made without an answer is a doubt of the member's state, which the leave's look-up resolves. Returns the kinds of
+/// those events.
+pub(super) async fn overtake(
+    tx: &mut Transaction<'_>,
+    lane: &str,
+    leave: Stamp,
+    now: Timestamp,
+) -> Result<Vec<RowKind>, DbFault> {
     let end = query(
         "UPDATE events SET state = 'superseded', reason = 'newer', detail = $2, settled_at = $3, due_at = $3 \
          WHERE lane = $1 AND (state = 'pending' OR state = 'waiting') AND (time < $4 OR (time = $4 AND id < $5)) \
          RETURNING type",
     );
-    end.with((lane, format!("overtaken by the leave (event {leave})"), now, time, leave)).fetch_all(tx).await
+    let detail = format!("overtaken by the leave (event {})", leave.event);
+    end.with((lane, detail, now, leave.time, leave.event)).fetch_all(tx).await
 }
 
 /// Ends the bridge's own events about an end of the access that an event has moved or removed.

@@ -170,6 +170,7 @@ fn verdict(claim: &Claim, number: usize, clock: &Clock) -> Verdict {
         seen: Vec::new(),
         follow_ups: Vec::new(),
         ends_scheduled: false,
+        overtakes: false,
         wakes_waiting: number.is_multiple_of(2),
         remark: None,
         acts: Vec::new(),

@@ -212,6 +212,7 @@ fn ending(claim: &Claim, fate: Fate) -> Verdict {
         seen: Vec::new(),
         follow_ups: Vec::new(),
         ends_scheduled: false,
+        overtakes: false,
         wakes_waiting: false,
         remark: None,
         acts: Vec::new(),

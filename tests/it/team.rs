@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use podero_bridge::domain::brake::{Brake, CLOCK_TOLERANCE};
+use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::plan::Policy;
 use podero_bridge::domain::team::{
-    Colleague, ExpiryChange, MemberField, MemberId, MemberRole, MemberWork, ObservedMember, PoderoRole, TeamEvent,
-    TeamHappening, TeamMember, TeamPolicy,
+    AccessLoss, Colleague, ExpiryChange, LossKind, MemberField, MemberId, MemberRole, MemberWork, ObservedMember,
+    PoderoRole, Proposal, SentAs, TeamEvent, TeamHappening, TeamMember, TeamPolicy,
 };
-use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
+use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict, unreadable_notice};
 use podero_bridge::domain::work::LaneWork;
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::store::{Arrival, Claim, Content, Store, TeamAnswer};
+use podero_bridge::store::{Arrival, CallMade, Claim, Content, RetryRequest, Store, TeamAnswer};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::kit::{BY, StoreFixture, on_both_databases};
@@ -27,10 +30,20 @@ on_both_databases! {
     a_removal_that_is_decided_counts_until_a_list_shows_it
     a_list_that_is_too_old_is_no_answer
     the_brake_admits_as_many_removals_as_may_be
+    a_list_that_was_asked_for_earlier_does_not_replace_a_later_one
+    bindings_of_protected_members_outlast_an_erasure
+    staff_leave_although_no_list_can_be_read
+    an_end_that_was_refused_counts_no_more
+    an_announced_join_and_leave_hold_side_by_side
+    a_parked_leave_that_is_called_off_is_over
     a_leave_overtakes_an_older_event_in_back_off
+    a_leave_that_is_refused_ends_no_older_event
     members_and_customers_of_one_id_have_lanes_of_their_own
     a_moved_end_ends_the_one_that_was_scheduled
     members_who_left_long_ago_are_forgotten_but_for_their_ids
+    a_member_whose_lane_is_busy_is_forgotten_later
+    the_list_of_the_staff_goes_when_the_team_is_given_up
+    erasures_of_a_customer_and_of_a_member_of_one_id_stay_apart
     an_erased_member_leaves_a_tombstone
 }
 
@@ -58,9 +71,19 @@ struct TeamFixture<'a>(&'a StoreFixture);
 
 impl TeamFixture<'_> {
     async fn arrives(&self, name: &str, time: Timestamp, happening: TeamHappening) -> EventId {
+        self.is_announced(name, time, None, happening).await
+    }
+
+    async fn is_announced(
+        &self,
+        name: &str,
+        time: Timestamp,
+        effective_at: Option<Timestamp>,
+        happening: TeamHappening,
+    ) -> EventId {
         let id = EventId(self.0.clock.fresh_id());
         let received_at = self.0.clock.now();
-        let event = TeamEvent { id, member: member(name), time, received_at, effective_at: None, happening };
+        let event = TeamEvent { id, member: member(name), time, received_at, effective_at, happening };
         let arrival = Arrival {
             id,
             origin: "/hr".to_owned(),
@@ -69,7 +92,7 @@ impl TeamFixture<'_> {
             transport: Transport::Http,
             received_at,
             digest: "d".to_owned(),
-            raw: b"{}".as_slice().into(),
+            raw: b"{\"first_name\": \"Mia\"}".as_slice().into(),
             envelope: None,
             content: Content::Team(event),
         };
@@ -85,8 +108,13 @@ impl TeamFixture<'_> {
     }
 
     async fn lists(&self, admins: impl IntoIterator<Item = u128>) {
+        self.lists_of(self.0.clock.now(), admins).await;
+    }
+
+    /// A list that was asked for then arrives.
+    async fn lists_of(&self, asked_at: Timestamp, admins: impl IntoIterator<Item = u128>) {
         let staff = admins.into_iter().map(admin).collect();
-        self.0.store.keep_staff(self.0.clock.now(), staff, Vec::new()).await.expect("the store is there");
+        self.0.store.keep_staff(asked_at, staff, Vec::new()).await.expect("the store is there");
     }
 
     async fn ends(&self, claim: &Claim<MemberWork>, fate: Fate) {
@@ -112,18 +140,52 @@ async fn claimed(store: &Store) -> Option<Claim<MemberWork>> {
     store.claims_of(1, LEASE).await.expect("the store is there").pop()
 }
 
-async fn ask(store: &Store, claim: &Claim<MemberWork>, began: Timestamp) -> TeamAnswer {
-    use podero_bridge::domain::team::{AccessLoss, LossKind, Proposal};
-    let proposal = Proposal {
+fn removal_by(claim: &Claim<MemberWork>, role: MemberRole) -> Proposal {
+    Proposal {
         member: claim.work.event.member.clone(),
         emails: Vec::new(),
         user: claim.work.member.user_id(),
-        role: Some(MemberRole::Admin),
+        role: Some(role),
         loss: Some(AccessLoss { kind: LossKind::Leave, at: None }),
         makes_admin: false,
         changes_email: false,
-    };
+    }
+}
+
+async fn ask(store: &Store, claim: &Claim<MemberWork>, began: Timestamp) -> TeamAnswer {
+    let proposal = removal_by(claim, MemberRole::Admin);
     store.ask_team(claim, proposal, &policy(), began).await.expect("the store is there")
+}
+
+/// A decision of a third replica that is under way; on SQLite, where one process has the file, there is none.
+struct Lock(Option<PgConnection>);
+
+impl Lock {
+    async fn take(fixture: &StoreFixture) -> Self {
+        if !fixture.url.starts_with("postgres") {
+            return Self(None);
+        }
+        let mut connection = PgConnection::connect(&fixture.url).await.expect("the database is there");
+        let lock = "BEGIN; SELECT 1 FROM brakes WHERE name = 'team_brake' FOR UPDATE";
+        sqlx::raw_sql(lock).execute(&mut connection).await.expect("it is ours");
+        Self(Some(connection))
+    }
+
+    /// Waits until two others wait for it.
+    async fn give_back(self) {
+        let Some(mut connection) = self.0 else { return };
+        until("both wait for the lock", async || {
+            // Within a transaction the server shows the same moment until it is told otherwise.
+            let clear = sqlx::raw_sql("SELECT pg_stat_clear_snapshot()").execute(&mut connection).await;
+            clear.expect("it is cleared");
+            let waiting = sqlx::query_scalar::<_, i64>(
+                "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            );
+            (waiting.fetch_one(&mut connection).await.expect("it is counted") == 2).then_some(())
+        })
+        .await;
+        sqlx::raw_sql("COMMIT").execute(&mut connection).await.expect("it is ours");
+    }
 }
 
 fn reason(answer: &TeamAnswer) -> Option<Reason> {
@@ -139,7 +201,10 @@ async fn of_two_removals_at_once_one_keeps_enough_admins(fixture: StoreFixture) 
     let began = fixture.clock.now();
     team.lists(1..=3).await;
     let (one, two) = (team.leaves(1).await, team.leaves(2).await);
-    let (first, second) = tokio::join!(ask(&fixture.store, &one, began), ask(&other, &two, began));
+    // Both begin while a third decision is under way: one that reads before it has the lock reads what the other changes.
+    let lock = Lock::take(&fixture).await;
+    let asked = async { tokio::join!(ask(&fixture.store, &one, began), ask(&other, &two, began)) };
+    let ((first, second), ()) = tokio::join!(asked, lock.give_back());
     let allowed = [&first, &second].into_iter().filter(|answer| **answer == TeamAnswer::Allowed).count();
     let refused = [&first, &second].into_iter().filter(|answer| reason(answer) == Some(Reason::TooFewAdmins)).count();
     assert_eq!((allowed, refused), (1, 1), "{first:?} {second:?}");
@@ -159,6 +224,10 @@ async fn a_removal_that_is_decided_counts_until_a_list_shows_it(fixture: StoreFi
     team.ends(&one, Fate::Applied { stale: Vec::new() }).await;
     assert_eq!(reason(&ask(&fixture.store, &two, began).await), Some(Reason::TooFewAdmins), "the list is older");
     fixture.clock.advance(Duration::from_secs(1));
+    team.lists(1..=3).await;
+    let answer = ask(&fixture.store, &two, began).await;
+    assert_eq!(reason(&answer), Some(Reason::TooFewAdmins), "clocks differ: the list may be older than the removal");
+    fixture.clock.advance(CLOCK_TOLERANCE);
     team.lists([2, 3, 4]).await;
     assert_eq!(ask(&fixture.store, &two, began).await, TeamAnswer::Allowed, "the list has another admin");
     assert_eq!(fixture.store.team_tally(&policy()).await.expect("the store is there").admitted, 2);
@@ -190,6 +259,146 @@ async fn the_brake_admits_as_many_removals_as_may_be(fixture: StoreFixture) {
     let allowed = answers.iter().filter(|answer| **answer == TeamAnswer::Allowed).count();
     assert_eq!(allowed, 5, "{answers:?}");
     assert!(answers[5..].iter().all(|answer| reason(answer) == Some(Reason::TeamBrake)), "{answers:?}");
+    // One that the brake would refuse too.
+    fixture.clock.advance(CLOCK_TOLERANCE * 2);
+    team.lists([10, 11]).await;
+    let claim = team.leaves(10).await;
+    assert_eq!(reason(&ask(&fixture.store, &claim, began).await), Some(Reason::TooFewAdmins));
+}
+
+async fn a_list_that_was_asked_for_earlier_does_not_replace_a_later_one(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let began = fixture.clock.now();
+    team.lists(1..=3).await;
+    let (one, two) = (team.leaves(1).await, team.leaves(2).await);
+    assert_eq!(ask(&fixture.store, &one, began).await, TeamAnswer::Allowed);
+    fixture.clock.advance(Duration::from_secs(1));
+    team.ends(&one, Fate::Applied { stale: Vec::new() }).await;
+    fixture.clock.advance(CLOCK_TOLERANCE * 2);
+    team.lists([2, 3]).await;
+    // Asked for before the removal, and slow.
+    team.lists_of(began, 1..=3).await;
+    assert_eq!(reason(&ask(&fixture.store, &two, began).await), Some(Reason::TooFewAdmins));
+    // One of a clock that was years ahead gives way.
+    team.lists_of(fixture.clock.now().plus(Duration::from_secs(86_400 * 365)), 1..=9).await;
+    team.lists([2, 3]).await;
+    assert_eq!(reason(&ask(&fixture.store, &two, began).await), Some(Reason::TooFewAdmins));
+}
+
+async fn bindings_of_protected_members_outlast_an_erasure(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let protected = vec!["m1@example.com".to_owned()];
+    let keep = async |staff: Vec<Colleague>| {
+        fixture.store.keep_staff(fixture.clock.now(), staff, protected.clone()).await.expect("the store is there");
+    };
+    keep((1..=4).map(admin).collect()).await;
+    applied(&fixture, joined()).await;
+    applied(&fixture, TeamHappening::Left).await;
+    let erased = fixture.store.erase_member(&member("M-1"), &[], true, BY).await.expect("the store is there");
+    erased.expect("nothing is in the way");
+    assert_eq!(fixture.store.staff().await.expect("the store is there"), None, "names and addresses are gone");
+    let renamed = Colleague { profile: BTreeMap::new(), ..admin(1) };
+    fixture.clock.advance(Duration::from_secs(1));
+    keep([renamed].into_iter().chain((2..=4).map(admin)).collect()).await;
+    let claim = team.leaves(1).await;
+    let proposal = Proposal { emails: Vec::new(), ..removal_by(&claim, MemberRole::Admin) };
+    let policy = TeamPolicy { protected, ..policy() };
+    let answer = fixture.store.ask_team(&claim, proposal, &policy, fixture.clock.now()).await;
+    assert_eq!(reason(&answer.expect("the store is there")), Some(Reason::ProtectedMember));
+}
+
+async fn staff_leave_although_no_list_can_be_read(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let began = fixture.clock.now();
+    let ask_as = async |number, role| {
+        let claim = team.leaves(number).await;
+        let asked = fixture.store.ask_team(&claim, removal_by(&claim, role), &policy(), began).await;
+        asked.expect("the store is there")
+    };
+    assert_eq!(ask_as(1, MemberRole::Staff).await, TeamAnswer::Allowed);
+    assert_eq!(ask_as(2, MemberRole::Admin).await, TeamAnswer::WantsList);
+    // An old list still says whom a protection is bound to.
+    let protected = vec!["m3@example.com".to_owned()];
+    fixture.store.keep_staff(began, vec![admin(3)], protected.clone()).await.expect("the store is there");
+    fixture.clock.advance(policy().list_max_age * 2);
+    let claim = team.leaves(3).await;
+    let policy = TeamPolicy { protected, ..policy() };
+    let asked = fixture.store.ask_team(&claim, removal_by(&claim, MemberRole::Staff), &policy, began).await;
+    assert_eq!(reason(&asked.expect("the store is there")), Some(Reason::ProtectedMember));
+}
+
+async fn an_end_that_was_refused_counts_no_more(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let end = fixture.clock.now().plus(Duration::from_secs(3_600));
+    team.arrives("M-1", fixture.clock.now(), joined_until(end)).await;
+    let mut claim = claimed(&fixture.store).await.expect("it is due");
+    claim.work.member.podero.user = ObservedMember::Present(admin(1));
+    team.ends(&claim, Fate::Applied { stale: Vec::new() }).await;
+    fixture.clock.advance(Duration::from_secs(3_601));
+    fixture.store.promote().await.expect("the store is there");
+    team.lists(1..=3).await;
+    let expired = claimed(&fixture.store).await.expect("the end is due");
+    assert_eq!(expired.work.event.happening.type_name(), "team.access_expired");
+    let other = team.leaves(3).await;
+    let asked = async |other: &Claim<MemberWork>| reason(&ask(&fixture.store, other, fixture.clock.now()).await);
+    assert_eq!(asked(&other).await, Some(Reason::TooFewAdmins), "the end is being carried out");
+    let refused = Fate::Parked { reason: Reason::ProtectedMember, detail: String::new() };
+    team.ends(&expired, refused).await;
+    assert_eq!(asked(&other).await, None, "that admin stays");
+}
+
+async fn an_announced_join_and_leave_hold_side_by_side(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let now = fixture.clock.now();
+    let day = Duration::from_secs(86_400);
+    let join = team.is_announced("M-1", now, Some(now.plus(day * 10)), joined()).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let leave = team.is_announced("M-1", fixture.clock.now(), Some(now.plus(day * 90)), TeamHappening::Left).await;
+    for id in [join, leave] {
+        assert_eq!(team.state(id).await.0, "scheduled");
+    }
+    fixture.clock.advance(Duration::from_secs(1));
+    // The same event again replaces its own kind.
+    let later = team.is_announced("M-1", fixture.clock.now(), Some(now.plus(day * 80)), TeamHappening::Left).await;
+    assert_eq!(team.state(leave).await, ("superseded".to_owned(), Some("replaced".to_owned())));
+    fixture.clock.advance(Duration::from_secs(1));
+    let off = TeamHappening::CalledOff { sent: SentAs::Joined };
+    let off = team.arrives("M-1", fixture.clock.now(), off).await;
+    let states = [team.state(join).await.0, team.state(later).await.0, team.state(off).await.0];
+    assert_eq!(states, ["superseded", "scheduled", "applied"], "one is called off, and the other is not");
+}
+
+async fn a_parked_leave_that_is_called_off_is_over(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    for (number, why) in [(1, Reason::TeamBrake), (2, Reason::TooFewAdmins), (3, Reason::ProtectedMember)] {
+        let claim = team.leaves(number).await;
+        let leave = claim.work.event.id;
+        let verdict =
+            claim.work.settle_with(Fate::Parked { reason: why, detail: String::new() }, fixture.clock.now(), &core());
+        let call = |operation| CallMade {
+            id: fixture.clock.fresh_id(),
+            at: fixture.clock.now(),
+            operation,
+            outcome: "done".to_owned(),
+            took: Duration::ZERO,
+            idempotency_key: None,
+        };
+        let calls = vec![call(Operation::FindUser), call(Operation::ListUsers)];
+        fixture.store.settle(&claim, verdict, calls).await.expect("the store is there");
+        fixture.clock.advance(Duration::from_secs(1));
+        let name = format!("M-{number}");
+        let off = TeamHappening::CalledOff { sent: SentAs::Joined };
+        team.arrives(&name, fixture.clock.now(), off).await;
+        assert_eq!(team.state(leave).await.0, "parked", "a join that is called off is no leave");
+        let off = TeamHappening::CalledOff { sent: SentAs::Left };
+        team.arrives(&name, fixture.clock.now(), off).await;
+        assert_eq!(team.state(leave).await.0, "superseded", "{why}");
+    }
+}
+
+fn joined_until(end: Timestamp) -> TeamHappening {
+    let profile = BTreeMap::from([(MemberField::Email, "m@example.com".to_owned())]);
+    TeamHappening::Joined { role: MemberRole::Admin, profile, expires: ExpiryChange::At(end) }
 }
 
 fn joined() -> TeamHappening {
@@ -209,9 +418,46 @@ async fn a_leave_overtakes_an_older_event_in_back_off(fixture: StoreFixture) {
     team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
     let claim = claimed(&fixture.store).await.expect("the leave is due although the join is in back-off");
     assert_eq!(claim.work.event.id, leave);
-    assert_eq!(team.state(join).await, ("superseded".to_owned(), Some("newer".to_owned())));
+    assert_eq!(claim.work.overtaken, ["m@example.com"], "the join may have been about to adopt someone");
+    let soon = fixture.clock.now().plus(Duration::from_secs(5));
+    team.ends(&claim, Fate::Retry { at: soon, setback: Setback::ServerError }).await;
+    fixture.clock.advance(Duration::from_secs(600));
+    let claim = claimed(&fixture.store).await.expect("the leave is tried again");
+    assert_eq!(claim.work.event.id, leave, "and no older event in between, although it is due");
     team.ends(&claim, Fate::Applied { stale: Vec::new() }).await;
+    assert_eq!(team.state(join).await, ("superseded".to_owned(), Some("newer".to_owned())));
     assert!(claimed(&fixture.store).await.is_none());
+}
+
+async fn a_leave_that_is_refused_ends_no_older_event(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let update = team.arrives("M-1", fixture.clock.now(), joined()).await;
+    let claim = claimed(&fixture.store).await.expect("it is due");
+    let at = fixture.clock.now().plus(Duration::from_secs(600));
+    team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
+    fixture.clock.advance(Duration::from_secs(1));
+    let leave = team.arrives("M-1", fixture.clock.now(), TeamHappening::Left).await;
+    let claim = claimed(&fixture.store).await.expect("the leave is due");
+    assert_eq!(claim.work.event.id, leave);
+    team.ends(&claim, Fate::Parked { reason: Reason::TeamBrake, detail: String::new() }).await;
+    assert_eq!(team.state(update).await.0, "pending");
+    assert!(claimed(&fixture.store).await.is_none(), "its time has not come");
+    fixture.clock.advance(Duration::from_secs(600));
+    let claim = claimed(&fixture.store).await.expect("it goes on");
+    assert_eq!(claim.work.event.id, update);
+    // The leave is approved meanwhile, and is carried out before the older one is tried again.
+    let at = fixture.clock.now().plus(Duration::from_secs(600));
+    team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
+    let taken = fixture.store.unpark(leave, RetryRequest::Approve, BY).await.expect("the store is there");
+    assert!(taken.is_some());
+    let mut claim = claimed(&fixture.store).await.expect("the leave is due");
+    claim.work.member.podero.user = ObservedMember::Present(admin(1));
+    team.lists(1..=3).await;
+    let none = TeamPolicy { brake: Brake { count: Some(0), ..policy().brake }, ..policy() };
+    let asked = fixture.store.ask_team(&claim, removal_by(&claim, MemberRole::Admin), &none, fixture.clock.now());
+    assert_eq!(asked.await.expect("the store is there"), TeamAnswer::Allowed, "no brake stops what was approved");
+    team.ends(&claim, Fate::Applied { stale: Vec::new() }).await;
+    assert_eq!(team.state(update).await.0, "superseded");
 }
 
 async fn members_and_customers_of_one_id_have_lanes_of_their_own(fixture: StoreFixture) {
@@ -286,6 +532,71 @@ async fn members_who_left_long_ago_are_forgotten_but_for_their_ids(fixture: Stor
     assert_eq!(fixture.store.forget_members(retention).await.expect("the store is there"), 0);
     let known = fixture.store.members().await.expect("the store is there").remove(0);
     assert!(known.member.facts.profile.is_empty() && known.member.facts.left.is_some(), "{known:?}");
+    let events = fixture.store.member(&member("M-1")).await.expect("the store is there").expect("known").events;
+    assert_eq!(events.len(), 2, "what happened stays");
+    for event in events {
+        let view = fixture.store.event(event.id).await.expect("the store is there").expect("known");
+        let text = serde_json::to_string(&view).expect("it is a view");
+        assert!(!text.contains("Mia") && !text.contains("m@example.com"), "{text}");
+    }
+}
+
+async fn a_member_whose_lane_is_busy_is_forgotten_later(fixture: StoreFixture) {
+    applied(&fixture, joined()).await;
+    applied(&fixture, TeamHappening::Left).await;
+    let retention = Duration::from_secs(86_400);
+    fixture.clock.advance(retention);
+    let team = TeamFixture(&fixture);
+    team.arrives("M-1", fixture.clock.now(), joined()).await;
+    let claim = claimed(&fixture.store).await.expect("the member comes back");
+    let forgotten = fixture.store.forget_members(retention).await.expect("the store is there");
+    assert_eq!(forgotten, 0, "no step is busy over one that it could not change");
+    team.ends(&claim, Fate::Superseded).await;
+    assert_eq!(fixture.store.forget_members(retention).await.expect("the store is there"), 1);
+}
+
+async fn the_list_of_the_staff_goes_when_the_team_is_given_up(fixture: StoreFixture) {
+    let protected = vec!["m1@example.com".to_owned()];
+    let keep = fixture.store.keep_staff(fixture.clock.now(), vec![admin(1)], protected);
+    keep.await.expect("the store is there");
+    for _ in 0..2 {
+        fixture.store.forget_staff().await.expect("the store is there");
+        assert_eq!(fixture.store.staff().await.expect("the store is there"), None);
+    }
+}
+
+async fn erasures_of_a_customer_and_of_a_member_of_one_id_stay_apart(fixture: StoreFixture) {
+    let store = &fixture.store;
+    let parked = async |raw: &str| {
+        let id = EventId(fixture.clock.fresh_id());
+        let arrival = Arrival {
+            id,
+            origin: "untranslatable/hr".to_owned(),
+            origin_id: id.to_string(),
+            source: "hr".to_owned(),
+            transport: Transport::Amqp,
+            received_at: fixture.clock.now(),
+            digest: id.to_string(),
+            raw: raw.to_owned().into(),
+            envelope: None,
+            content: Content::Parked {
+                reason: Reason::TypeNotAllowed,
+                detail: String::new(),
+                notice: unreadable_notice(id, Reason::TypeNotAllowed, fixture.clock.now()),
+                may_be_known: false,
+            },
+        };
+        store.accept(vec![arrival]).await.expect("the store is there");
+        id
+    };
+    let of_member = parked(r#"{"type":"team.member_left","subject":"X-1"}"#).await;
+    let of_customer = parked(r#"{"type":"customer.churned","subject":"X-1"}"#).await;
+    let erased = store.erase("X-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
+    assert_eq!((erased.messages, erased.mentions), (1, vec![of_member]), "a member's message is left to a person");
+    assert_eq!((fixture.state(of_member).await, fixture.state(of_customer).await), ("parked".into(), "skipped".into()));
+    let erased = store.erase_member(&member("X-1"), &[], true, BY).await.expect("the store is there");
+    assert_eq!(erased.expect("nothing is in the way").messages, 1);
+    assert_eq!(fixture.state(of_member).await, "skipped");
 }
 
 async fn an_erased_member_leaves_a_tombstone(fixture: StoreFixture) {
@@ -382,7 +693,41 @@ async fn whole_life(world: World) {
     assert_eq!(topics, ["team.member_removed", "event.parked", "team.member_changed", "team.member_added"]);
     let row = world.get(&world.operator("/v1/team")).await["members"][0].clone();
     assert_eq!((&row["member_id"], &row["state"], &row["parked"]), (&json!("M-1"), &json!("left"), &json!(1)), "{row}");
+    pages_and_audit(&world).await;
     world.bridge.stop().await;
+}
+
+/// The list goes on by key, a lane is no customer, and the audit log is found by member and by action once it is sealed.
+async fn pages_and_audit(world: &World) {
+    apply(world, &join("e5", "M-2", "staff", "2026-10-05T12:00:00Z")).await;
+    let (mut ids, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = world.get(&world.operator(&format!("/v1/team?limit=1{after}"))).await;
+        ids.extend(page["members"].as_array().expect("members").iter().map(|row| row["member_id"].clone()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(ids, [json!("M-2"), json!("M-1")], "those who left come last");
+    let lane = world.get(&world.operator("/v1/customers/member%09M-1")).await;
+    assert_eq!(lane["status"], 404, "{lane}");
+    let lane = world.get(&world.operator("/v1/events?customer_id=member%09M-1")).await;
+    assert_eq!(lane["status"], 400, "{lane}");
+    for (query, expected) in [
+        ("target=M-1&action=podero.create_user", json!(["podero.create_user", "done", null])),
+        ("target=M-1&action=podero.delete_user", json!(["podero.delete_user", "done", null])),
+        ("action=team.change", json!(["team.change", "refused", "admin_not_allowed"])),
+    ] {
+        let row = until("the row is sealed", async || {
+            let page = world.get(&world.operator(&format!("/v1/audit?{query}"))).await;
+            page["audit"]
+                .as_array()?
+                .iter()
+                .find(|row| row["target"]["kind"] == "member" && !row["number"].is_null())
+                .cloned()
+        });
+        let row = row.await;
+        assert_eq!(json!([row["action"], row["outcome"], row["reason"]]), expected, "{row}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,8 +787,12 @@ async fn while_the_team_is_off_its_events_are_kept_by_a_source_that_may() {
     let parked = apply(&world, &joined).await;
     assert_eq!((&parked["state"], &parked["reason"]), (&json!("parked"), &json!("team_disabled")), "{parked}");
     assert!(users(&world).await.is_empty());
+    let event = world.get(&world.operator(&format!("/v1/events/{}", parked["id"].as_str().expect("an id")))).await;
+    assert!(!event["notices"].to_string().contains("mia@"), "{event}");
+    let row = world.get(&world.operator("/v1/team")).await["members"][0].clone();
+    assert_eq!((&row["member_id"], &row["parked"]), (&Value::Null, &json!(1)), "{row}");
     let (status, problem) = world.send(&join("e2", "M-2", "staff", "2026-10-01T12:00:00Z")).await;
-    assert_eq!((status, &problem["type"]), (403, &problem["type"]), "{problem}");
+    assert_eq!(status, 403, "{problem}");
     assert!(problem["type"].as_str().is_some_and(|kind| kind.ends_with("type-not-allowed")), "{problem}");
     world.bridge.stop().await;
 }
@@ -464,6 +813,9 @@ async fn temporary_access(world: World) {
         status == 422 && problem["type"].as_str().is_some_and(|kind| kind.ends_with("member-id-is-address")),
         "{problem}"
     );
+    let refused = world.get(&world.operator("/v1/audit?action=team.change")).await["audit"][0].clone();
+    let row = json!([refused["reason"], refused["to"], refused["target"]["kind"], refused["target"]["id"]]);
+    assert_eq!(row, json!(["member_id_is_address", "team.member_joined", "source", "hr"]), "{refused}");
     let now = podero_bridge::clock::Clock::system().now();
     let mut temporary = join("e2", "M-1", "staff", &now.to_string());
     temporary["data"]["expires_at"] = json!(now.plus(Duration::from_secs(3)).to_string());

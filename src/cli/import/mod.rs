@@ -276,7 +276,7 @@ async fn import(
         );
     }
     let (began, mut batches) = origin.read(from)?;
-    let types = AllowedTypes::of(&config.sources);
+    let types = AllowedTypes::of(&config.sources).with_team(&config.team);
     let inbox = Inbox::for_import(opened.store.clone(), clock.clone(), mapper, types, config.http.body_max);
     let mut import = Import {
         inbox,

@@ -12,7 +12,7 @@ use super::super::identity::Actor;
 use super::super::verdict::Reason;
 use super::super::{EventId, Timestamp};
 use super::call::{Colleague, MemberCall, MemberDone};
-use super::event::MemberRole;
+use super::event::{MemberRole, is_address};
 use super::plan::{MemberWork, is_shown_so};
 use super::unheard::{UNHEARD_MAX, UnheardMemberCall, UnheardOfMember};
 
@@ -85,7 +85,11 @@ fn took_effect(call: &UnheardMemberCall, found: Option<&Colleague>) -> bool {
 
 /// The row of a refusal of the policy: nothing was changed.
 pub(super) fn refusal(work: &MemberWork, reason: Reason, now: Timestamp) -> AuditEntry {
-    let target = AuditTarget::new(TargetKind::Member, work.id().as_str());
+    // An id that is an address is personal data, which the audit log keeps of no one.
+    let target = match work.id().as_str() {
+        id if is_address(id) => AuditTarget::new(TargetKind::Event, work.event.id.to_string()),
+        id => AuditTarget::new(TargetKind::Member, id),
+    };
     let entry = AuditEntry::done(now, work.actor.clone(), Action::TeamChange, target);
     let to = Some(work.event.happening.type_name().to_owned());
     AuditEntry { event: Some(work.event.id), to, ..entry }.refused(reason.name(), 0)

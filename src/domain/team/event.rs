@@ -154,9 +154,7 @@ pub enum TeamHappening {
     Left,
     /// An announced join, leave or change of role is cancelled. Waits for nothing and makes no calls.
     CalledOff {
-        /// The change.
-        change: TeamChange,
-        /// The kind under which it was sent.
+        /// The kind under which the change was announced, and is called off.
         sent: SentAs,
     },
     /// The bridge's own event: the access ends at this moment, which is some days ahead.
@@ -171,26 +169,8 @@ pub enum TeamHappening {
     },
 }
 
-/// A change of a member that may be announced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TeamChange {
-    /// The member joins or leaves.
-    Membership,
-    /// The role changes.
-    Role,
-}
-
-impl TeamChange {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Membership => "membership",
-            Self::Role => "role",
-        }
-    }
-}
-
-/// The kind of a cancelled event.
+/// The kind of an event that may be announced. Each is a change of its own: an announced leave replaces no announced join, since a
+/// fixed term has both, and the cancellation of one does not call the other off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "named for the kinds")]
@@ -208,12 +188,39 @@ impl SentAs {
             Self::Left => EventKind::MemberLeft,
         }
     }
+
+    fn change(self) -> &'static str {
+        match self {
+            Self::Joined => "join",
+            Self::RoleChanged => "role",
+            Self::Left => "leave",
+        }
+    }
 }
 
 impl TeamEvent {
     /// The event's position in its member's order. An event announced in advance counts from the day on which it takes effect.
     pub fn stamp(&self) -> Stamp {
         Stamp { time: self.effective_at.map_or(self.time, |at| at.max(self.time)), event: self.id }
+    }
+
+    /// The position in its member's order of what it says: an announced event was said before its day.
+    pub fn said(&self) -> Stamp {
+        Stamp { time: self.time, event: self.id }
+    }
+
+    /// Removes the person; ids, positions and what happened stay.
+    #[must_use]
+    pub fn without_person(mut self) -> Self {
+        match &mut self.happening {
+            TeamHappening::Joined { profile, .. } | TeamHappening::Updated { profile, .. } => profile.clear(),
+            TeamHappening::RoleChanged { .. }
+            | TeamHappening::Left
+            | TeamHappening::CalledOff { .. }
+            | TeamHappening::AccessExpiring { .. }
+            | TeamHappening::AccessExpired { .. } => {}
+        }
+        self
     }
 
     /// True if it was sent before the day on which it takes effect.
@@ -225,9 +232,10 @@ impl TeamEvent {
     /// day. `None`: it replaces nothing.
     pub fn change(&self) -> Option<&'static str> {
         match &self.happening {
-            TeamHappening::Joined { .. } | TeamHappening::Left => Some(TeamChange::Membership.name()),
-            TeamHappening::RoleChanged { .. } => Some(TeamChange::Role.name()),
-            TeamHappening::CalledOff { change, .. } => Some(change.name()),
+            TeamHappening::Joined { .. } => Some(SentAs::Joined.change()),
+            TeamHappening::RoleChanged { .. } => Some(SentAs::RoleChanged.change()),
+            TeamHappening::Left => Some(SentAs::Left.change()),
+            TeamHappening::CalledOff { sent } => Some(sent.change()),
             TeamHappening::Updated { .. }
             | TeamHappening::AccessExpiring { .. }
             | TeamHappening::AccessExpired { .. } => None,
@@ -243,7 +251,7 @@ impl TeamHappening {
             Self::Updated { .. } => Some(EventKind::MemberUpdated),
             Self::RoleChanged { .. } => Some(EventKind::MemberRoleChanged),
             Self::Left => Some(EventKind::MemberLeft),
-            Self::CalledOff { sent, .. } => Some(sent.kind()),
+            Self::CalledOff { sent } => Some(sent.kind()),
             Self::AccessExpiring { .. } | Self::AccessExpired { .. } => None,
         }
     }

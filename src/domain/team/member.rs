@@ -37,9 +37,16 @@ pub struct MemberFacts {
     /// The newest end of the membership: the tombstone that keeps older events from bringing the member back.
     #[serde(default)]
     pub left: Option<Stamp>,
+    /// The newest leave by the time at which it was said: it cancels what was announced before it, also for a day after it.
+    #[serde(default)]
+    pub left_said: Option<Stamp>,
     /// The way in which it ended.
     #[serde(default)]
     pub departure: Option<Departure>,
+    /// True from the moment in which the user's deletion was asked for until it is known to be done. Until then the end of the
+    /// access stays set, and is carried out when its day comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The role.
     #[serde(default)]
     pub role: Option<RoleFact>,
@@ -91,6 +98,12 @@ pub struct MemberAtPodero {
     /// The last user that was known.
     #[serde(default)]
     pub departed: Option<Uuid>,
+    /// The user without our key whom a join was about to give it, or a leave to remove: a look-up by the key does not find one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopting: Option<Uuid>,
+    /// The time at which the user was found to be gone after the membership had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_at: Option<Timestamp>,
     /// The time until which a change without an answer may be under way: no call about the member is made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_until: Option<Timestamp>,
@@ -105,7 +118,8 @@ pub enum ObservedMember {
     Unknown,
     /// A look-up by our key found no user.
     Absent {
-        /// True if no user of any role has the e-mail address, by a list read after the look-up.
+        /// True if no user of any role has the e-mail address, by a list read after the look-up; of one who leaves, that no user is
+        /// left to be removed.
         is_listed: bool,
         /// True if a create was refused as a duplicate after that.
         is_contested: bool,
@@ -135,7 +149,7 @@ impl MemberFacts {
 
     /// The end of the access, if it has one.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.expires.as_ref().filter(|_| self.is_active()).and_then(|fact| fact.value)
+        self.expires.as_ref().filter(|_| self.is_active() || self.leaving).and_then(|fact| fact.value)
     }
 
     /// A field's text.
@@ -158,10 +172,11 @@ impl MemberFacts {
     pub fn merge(&self, event: &TeamEvent) -> MergedMember {
         let stamp = event.stamp();
         let mut merged = MergedMember { facts: self.clone(), ..MergedMember::default() };
-        // A leave cancels everything that was announced before it, even for a day after it.
-        let said = Stamp { time: event.time, event: event.id };
-        let buried_from = if event.is_announced() && !event.happening.is_removal() { said } else { stamp };
-        let buried_by = self.left.filter(|left| *left > buried_from);
+        // A leave cancels everything that was announced before it was said, even for a day after it. Something that was announced
+        // later, such as the join after a fixed term, is of another membership.
+        let is_ahead = event.is_announced() && !event.happening.is_removal();
+        let is_cancelled = is_ahead && self.left_said.is_some_and(|said| said > event.said());
+        let buried_by = self.left.filter(|left| *left > stamp || is_cancelled);
         match &event.happening {
             _ if buried_by.is_some() => merged.count("membership", buried_by.map(|by| set_at("the leave", by))),
             TeamHappening::Joined { role, profile, expires } => {
@@ -187,7 +202,10 @@ impl MemberFacts {
                 }
                 merged.count("role", newer.map(|by| set_at("role", by.stamp)));
             }
-            TeamHappening::Left => merged.leave(Departure::Left, stamp),
+            TeamHappening::Left => {
+                merged.leave(Departure::Left, stamp);
+                merged.facts.left_said = self.left_said.max(Some(event.said()));
+            }
             // A try before this one may have written the tombstone.
             TeamHappening::AccessExpired { expires_at }
                 if self.expires_at() == Some(*expires_at) || self.left == Some(stamp) =>
@@ -236,6 +254,7 @@ impl MergedMember {
         }
         facts.joined = Some(stamp);
         facts.departure = None;
+        facts.leaving = false;
         let known = facts.role.filter(|known| known.stamp > stamp || known.role >= role);
         facts.role = known.or(Some(RoleFact { role, stamp, is_floor: true }));
     }
@@ -266,6 +285,7 @@ impl MergedMember {
             self.facts.left = Some(stamp);
             self.facts.departure = Some(departure);
             self.facts.expires = None;
+            self.facts.leaving = false;
         }
         self.count("membership", newer.map(|by| set_at("the join", by)));
     }
@@ -285,6 +305,11 @@ impl TeamMember {
     pub fn doubt(&mut self) {
         self.podero.departed = self.user_id().or(self.podero.departed);
         self.podero.user = ObservedMember::Unknown;
+    }
+
+    /// True if the member has ever joined, or had a user at Podero that the bridge knew.
+    pub fn was_ever_there(&self) -> bool {
+        self.facts.joined.is_some() || self.podero.departed.is_some() || self.user_id().is_some()
     }
 
     /// Podero's id of the member's user, if known.
@@ -322,7 +347,8 @@ impl TeamMember {
     #[must_use]
     pub fn without_person(&self) -> Self {
         let facts = MemberFacts { profile: BTreeMap::new(), ..self.facts.clone() };
-        let podero = MemberAtPodero { departed: self.podero.departed, ..MemberAtPodero::default() };
+        let MemberAtPodero { departed, gone_at, .. } = self.podero;
+        let podero = MemberAtPodero { departed, gone_at, ..MemberAtPodero::default() };
         Self { facts, podero, unheard: Vec::new() }
     }
 }

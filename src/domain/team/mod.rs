@@ -25,13 +25,13 @@ mod verdict;
 pub use call::{Colleague, MemberCall, MemberChanges, MemberDone, PoderoRole};
 pub use event::{
     ACCESS_EXPIRED, ACCESS_EXPIRING, ExpiryChange, MEMBER_LANE, MemberField, MemberId, MemberRole, Profile, SentAs,
-    TeamChange, TeamEvent, TeamHappening, is_address, member_of_lane,
+    TeamEvent, TeamHappening, is_address, member_of_lane,
 };
 pub use member::{Departure, MemberAtPodero, MemberFacts, MergedMember, ObservedMember, RoleFact, TeamMember};
 pub use plan::{MemberEnd, MemberNext, MemberWork, next};
 pub use policy::{AccessEnd, AccessLoss, LossKind, PolicyRefusal, Proposal, check};
 pub use rehearsal::{TeamRehearsal, rehearse_member};
-pub use review::{Finding, KnownMember, MemberOrigin, MemberState, ReviewRow, TeamRow, review, team_rows};
+pub use review::{Finding, KnownMember, MemberOrigin, MemberState, ReviewRow, TeamRow, is_position, review, team_rows};
 pub use settings::TeamPolicy;
 pub use staff_list::{STAFF_MAX, StaffList};
 pub use unheard::{UnheardMemberCall, UnheardOfMember};

@@ -39,6 +39,8 @@ pub struct MemberWork {
     pub has_listed: bool,
     /// The role in which the member was seen at Podero in this claim.
     pub role_seen: Option<MemberRole>,
+    /// Of a leave: the e-mail addresses of the joins that it overtakes, in order. One of them may have been about to adopt a user.
+    pub overtaken: Vec<String>,
     /// The actor behind the event.
     pub actor: Actor,
     /// Rows of the audit log that are not durable yet.
@@ -62,6 +64,7 @@ impl MemberWork {
             is_allowed: false,
             has_listed: false,
             role_seen: None,
+            overtaken: Vec::new(),
             actor: Actor::Bridge,
             acts: Vec::new(),
             was_interrupted: false,
@@ -71,6 +74,20 @@ impl MemberWork {
     /// The member's id.
     pub fn id(&self) -> &MemberId {
         &self.event.member
+    }
+
+    /// The user whom a leave removes although a look-up by our key does not find one: a join that came before it was about to adopt
+    /// that user. Of users without a key, the one whom the join had found, else the one with the join's address.
+    pub(super) fn adopted<'a>(&self, staff: &'a [Colleague]) -> Option<&'a Colleague> {
+        let own = self.id().as_str();
+        let free = || staff.iter().filter(|one| one.external_id.as_deref().is_none_or(|key| key == own));
+        let known = self.member.podero.adopting.and_then(|user| free().find(|one| one.id == user));
+        known.or_else(|| self.overtaken.iter().find_map(|email| free().find(|one| one.has_address(email))))
+    }
+
+    /// True if a leave has to look for such a user.
+    pub(super) fn may_be_adopted(&self) -> bool {
+        self.event.happening.is_removal() && (self.member.podero.adopting.is_some() || !self.overtaken.is_empty())
     }
 }
 
@@ -127,10 +144,12 @@ pub fn next(work: &MemberWork, policy: &Policy, now: Timestamp) -> MemberNext {
 fn provide(work: &MemberWork, policy: &Policy, now: Timestamp) -> MemberNext {
     let facts = &work.merged.facts;
     let is_join = matches!(work.event.happening, TeamHappening::Joined { .. });
-    if is_join && facts.expires_at().is_some_and(|at| at <= now) {
-        return MemberNext::End(MemberEnd::Superseded);
-    }
-    if let Err(refused) = policy.team.entrance(&work.event, facts) {
+    // One whom a try before has invited, or who is at Podero anyway, is let in until the end, which follows at once.
+    let is_over = is_join && facts.expires_at().is_some_and(|at| at <= now);
+    let is_there = work.member.observed().is_some();
+    if (is_there || !is_over)
+        && let Err(refused) = policy.team.entrance(&work.event, facts)
+    {
         return MemberNext::End(MemberEnd::Refused(refused));
     }
     let email = facts.text(MemberField::Email).map(str::to_owned);
@@ -142,6 +161,7 @@ fn provide(work: &MemberWork, policy: &Policy, now: Timestamp) -> MemberNext {
             MemberNext::End(MemberEnd::Refused(PolicyRefusal::new(Reason::MemberMissing, detail)))
         }
         ObservedMember::Absent { is_listed: false, .. } => MemberNext::Call(MemberCall::ListStaff { email }),
+        ObservedMember::Absent { .. } if is_over => MemberNext::End(MemberEnd::Superseded),
         ObservedMember::Absent { is_contested: true, .. } => {
             let detail = "Podero keeps the e-mail address taken although it lists no user with it";
             MemberNext::End(MemberEnd::Refused(PolicyRefusal::new(Reason::EmailTaken, detail)))
@@ -167,10 +187,17 @@ fn create(work: &MemberWork) -> MemberNext {
 /// The change that the event asks for, in one write. Only a join and a change of role touch the role.
 fn change(work: &MemberWork, observed: &Colleague) -> MemberNext {
     let facts = &work.merged.facts;
-    let speaks_of_role =
-        matches!(work.event.happening, TeamHappening::Joined { .. } | TeamHappening::RoleChanged { .. });
     let observed_role = observed.role.of_member();
-    let role = facts.role_over(observed_role).filter(|role| speaks_of_role && Some(*role) != observed_role);
+    let role = facts.role_over(observed_role).filter(|role| match &work.event.happening {
+        // A join demotes no one, whatever an event before it has set.
+        TeamHappening::Joined { .. } => Some(*role) > observed_role,
+        TeamHappening::RoleChanged { .. } => Some(*role) != observed_role,
+        TeamHappening::Updated { .. }
+        | TeamHappening::Left
+        | TeamHappening::CalledOff { .. }
+        | TeamHappening::AccessExpiring { .. }
+        | TeamHappening::AccessExpired { .. } => false,
+    });
     let profile: Profile = facts
         .profile()
         .into_iter()
@@ -214,6 +241,9 @@ pub(super) fn is_shown_so(field: MemberField, shown: &str, desired: &str) -> boo
 fn remove(work: &MemberWork, policy: &Policy) -> MemberNext {
     match &work.member.podero.user {
         ObservedMember::Unknown => find(work),
+        ObservedMember::Absent { is_listed: false, .. } if work.may_be_adopted() => {
+            MemberNext::Call(MemberCall::ListStaff { email: None })
+        }
         ObservedMember::Absent { .. } => MemberNext::End(MemberEnd::Applied),
         ObservedMember::Present(observed) => {
             let is_expiry = matches!(work.event.happening, TeamHappening::AccessExpired { .. });

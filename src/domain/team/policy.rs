@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | 1 | `team_disabled` | everything, while `team.enabled` is off |
 //! | 2 | `member_id_is_address` | at the entrance |
-//! | 3 | `foreign_email_domain`, `guest_access` | an address outside `team.email_domains`, unless it is a guest's: staff, with an end that is near enough |
+//! | 3 | `foreign_email_domain`, `guest_access` | an address outside `team.email_domains`, unless it is a guest's: staff, with an end that is near enough; at the entrance, where the event alone tells it |
 //! | 4 | `protected_member` | a demotion, a removal, an end of the access, or another address of one in `team.protected` |
 //! | 5 | `admin_not_allowed` | making someone admin, or giving an admin another address, while `team.allow_admins` is off |
 //! | 6 | `too_few_admins` | a change that leaves fewer than `team.min_admins` active admins, now or at any end of an access |
 //! | 7 | `team_brake` | a removal or demotion beyond `team.removals_max` within `team.removals_window` |
 //!
-//! [`TeamPolicy::entrance`] is the third row, [`check`] rows 4 to 6, which need a list of the staff, and the brake is the last.
+//! [`TeamPolicy::at_entrance`] and `TeamPolicy::entrance` are the third row, [`check`] rows 4 to 6, which need a list of the staff, and the
+//! brake is the last.
 //!
 //! Before: [`super::plan`] makes the proposal. After: [`crate::store`] asks under one lock, and keeps the decision.
 
@@ -97,9 +98,15 @@ impl Proposal {
         self.loss.is_none() && !self.makes_admin && !self.changes_email
     }
 
-    /// True if it cannot be judged without a list of the staff: something would be taken away.
-    pub fn wants_list(&self) -> bool {
+    /// True if it may touch one of `team.protected`: something would be taken away.
+    fn touches_protected(&self) -> bool {
         self.loss.is_some() || self.changes_email
+    }
+
+    /// True if it cannot be judged without a list of the staff that is not too old: the number of admins may fall. Anyone else leaves
+    /// although no list can be read.
+    pub fn wants_list(&self) -> bool {
+        self.loss.is_some() && self.role == Some(MemberRole::Admin)
     }
 
     /// True if the brake counts it.
@@ -126,6 +133,9 @@ impl TeamPolicy {
         if !is_about_it || self.is_of_our_domain(email) {
             return Ok(());
         }
+        // An address of another domain may make a guest of a member whose end was never measured.
+        let says_address = facts.profile.get(&MemberField::Email).is_some_and(|email| email.stamp == event.stamp());
+        let is_measured = says_address || event.happening.expiry_said().is_some();
         let Some(longest) = self.guest_access_max else {
             let detail = "the domain of the e-mail address is not in team.email_domains";
             return Err(PolicyRefusal::new(Reason::ForeignEmailDomain, detail));
@@ -137,12 +147,32 @@ impl TeamPolicy {
                 refused("someone of another domain is let in as staff only")
             }
             None => refused("someone of another domain needs an expires_at"),
-            // What an earlier event set was measured by that event.
-            Some(at) if at > latest && event.happening.expiry_said().is_some() => {
-                refused("expires_at is further ahead than team.guest_access_max")
-            }
+            // What an earlier event set for the same address was measured by that event.
+            Some(at) if at > latest && is_measured => refused("expires_at is further ahead than team.guest_access_max"),
             Some(_) => Ok(()),
         }
+    }
+
+    /// The part of row 3 that the event tells by itself, so that its sender can be told at once: of a join everything, of an update
+    /// all that does not depend on the end of the access that the member has already.
+    pub fn at_entrance(&self, event: &TeamEvent) -> Result<(), PolicyRefusal> {
+        let is_known = match &event.happening {
+            TeamHappening::Joined { .. } => true,
+            TeamHappening::Updated { profile, expires } => {
+                profile.contains_key(&MemberField::Email)
+                    && (self.guest_access_max.is_none() || expires.said().is_some())
+            }
+            TeamHappening::RoleChanged { .. }
+            | TeamHappening::Left
+            | TeamHappening::CalledOff { .. }
+            | TeamHappening::AccessExpiring { .. }
+            | TeamHappening::AccessExpired { .. } => false,
+        };
+        if !is_known {
+            return Ok(());
+        }
+        let member = MemberFacts { joined: Some(event.stamp()), ..MemberFacts::default() };
+        self.entrance(event, &member.merge(event).facts)
     }
 
     /// The refusal by the brake, with the numbers behind it.
@@ -194,7 +224,7 @@ pub fn check(
     ends: &[AccessEnd],
     now: Timestamp,
 ) -> Result<(), PolicyRefusal> {
-    if proposal.wants_list() && policy.is_protected(proposal, list) {
+    if proposal.touches_protected() && policy.is_protected(proposal, list) {
         let detail = "team.protected names this member: nothing is taken away, and the e-mail address stays";
         return Err(PolicyRefusal::new(Reason::ProtectedMember, detail));
     }
@@ -208,7 +238,8 @@ pub fn check(
         return Err(PolicyRefusal::new(Reason::AdminNotAllowed, detail));
     }
     match (proposal.loss, proposal.user) {
-        (Some(loss), Some(user)) => enough_admins(policy, Change { user, loss }, list, ends, now),
+        // By the role that a look-up has just shown: of one who is no admin the list may be old.
+        (Some(loss), Some(user)) if is_admin => enough_admins(policy, Change { user, loss }, list, ends, now),
         (Some(_) | None, _) => Ok(()),
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Before: [`super::member`], [`super::staff_list`]. After: `team list`, `team review` and the admin API show it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::super::Timestamp;
 use super::super::names::names;
+use super::super::{NAMESPACE, Timestamp};
 use super::call::Colleague;
-use super::event::{MemberField, MemberRole};
+use super::event::{MemberField, MemberRole, is_address};
 use super::member::{Departure, TeamMember};
 use super::settings::TeamPolicy;
 use super::staff_list::StaffList;
@@ -54,6 +54,8 @@ names! {
         UnknownToBridge = "unknown_to_bridge",
         /// An event named the member, and Podero has no such user.
         MissingAtPodero = "missing_at_podero",
+        /// Has left, or has not joined yet, and Podero has the user.
+        StillAtPodero = "still_at_podero",
         /// Is admin although the policy lets no event make one: `team.allow_admins` is off, or the address is of another domain.
         AdminBeyondPolicy = "admin_beyond_policy",
         /// Fewer active admins than `team.min_admins`.
@@ -64,7 +66,7 @@ names! {
 /// A line of the team's list. Ids and states, no names and no addresses.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct TeamRow {
-    /// The utility's own id; null for a user at Podero without one.
+    /// The utility's own id; null for a user at Podero without one, and for an id that is an e-mail address.
     pub member_id: Option<String>,
     /// Podero's id of the user, if it is known.
     pub podero_user_id: Option<Uuid>,
@@ -80,6 +82,45 @@ pub struct TeamRow {
     pub state: MemberState,
     /// Events that wait for a person.
     pub parked: u64,
+    /// The row's key in the order of the list, by which a page goes on.
+    #[serde(skip)]
+    pub position: String,
+}
+
+/// The parts of the team's list, in their order; each is in the order of its ids.
+#[derive(Clone, Copy)]
+enum ListPart {
+    /// Members whom events named.
+    Named,
+    /// Users whom only Podero has.
+    OnlyAtPodero,
+    /// Those who have left.
+    Gone,
+}
+
+impl ListPart {
+    /// The position of a row. An id that is an address is personal data, and gives way to a digest of it.
+    fn position(self, id: &str) -> String {
+        let part = match self {
+            Self::Named => "1",
+            Self::OnlyAtPodero => "2",
+            Self::Gone => "3",
+        };
+        match is_address(id) {
+            true => format!("{part}.{}", Uuid::new_v5(&NAMESPACE, id.as_bytes())),
+            false => format!("{part}.{id}"),
+        }
+    }
+}
+
+/// True for the position of a row.
+pub fn is_position(text: &str) -> bool {
+    ["1.", "2.", "3."].iter().any(|part| text.starts_with(part))
+}
+
+/// The id as it is shown: one that is an address is personal data.
+fn shown(id: &str) -> Option<String> {
+    (!is_address(id)).then(|| id.to_owned())
 }
 
 /// A line of a review.
@@ -106,20 +147,25 @@ pub struct KnownMember {
     pub parked: u64,
 }
 
-/// All members: those whom events named, by id, then those whom only Podero has.
+/// All members: those whom events named, by id, then those whom only Podero has, then those who have left. One of whom a leave was the
+/// only word, and who was never there, is none.
 pub fn team_rows(known: &[KnownMember], list: Option<&StaffList>) -> Vec<TeamRow> {
     let staff = list.map(|list| &list.staff[..]).unwrap_or_default();
     let mut seen = BTreeSet::new();
     let mut rows: Vec<TeamRow> = known
         .iter()
-        .map(|known| {
+        .filter_map(|known| {
             let there = colleague_of(known, staff);
+            let was_never_there = known.member.facts.left.is_some() && !known.member.was_ever_there();
+            if was_never_there && there.is_none() && known.parked == 0 {
+                return None;
+            }
             seen.extend(there.map(|there| there.id));
-            known_row(known, there, list.is_some())
+            Some(known_row(known, there, list.is_some()))
         })
         .collect();
     rows.extend(staff.iter().filter(|there| !seen.contains(&there.id)).map(|there| TeamRow {
-        member_id: there.external_id.clone(),
+        member_id: there.external_id.as_deref().and_then(shown),
         podero_user_id: Some(there.id),
         role: there.role.of_member(),
         origin: MemberOrigin::FoundAtPodero,
@@ -127,13 +173,19 @@ pub fn team_rows(known: &[KnownMember], list: Option<&StaffList>) -> Vec<TeamRow
         expires_at: None,
         state: if there.has_joined { MemberState::Active } else { MemberState::Invited },
         parked: 0,
+        position: ListPart::OnlyAtPodero.position(&there.id.to_string()),
     }));
+    rows.sort_by(|one, other| one.position.cmp(&other.position));
     rows
 }
 
+/// The member's user: the one with our key, else the one whom the bridge knew last, if that one has no key.
 fn colleague_of<'a>(known: &KnownMember, staff: &'a [Colleague]) -> Option<&'a Colleague> {
     let by_key = |there: &&Colleague| there.external_id.as_deref() == Some(known.id.as_str());
-    staff.iter().find(by_key)
+    let podero = &known.member.podero;
+    let user = known.member.user_id().or(podero.adopting).or(podero.departed);
+    let by_user = |there: &&Colleague| there.external_id.is_none() && Some(there.id) == user;
+    staff.iter().find(by_key).or_else(|| staff.iter().find(by_user))
 }
 
 fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> TeamRow {
@@ -148,8 +200,16 @@ fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> 
         (false, _) => MemberState::Left,
     };
     let user = there.map(|there| there.id).or(known.member.user_id()).or(known.member.podero.departed);
+    let part = match state {
+        MemberState::Active
+        | MemberState::Invited
+        | MemberState::Missing
+        | MemberState::Announced
+        | MemberState::Unlisted => ListPart::Named,
+        MemberState::Left | MemberState::Expired => ListPart::Gone,
+    };
     TeamRow {
-        member_id: Some(known.id.clone()),
+        member_id: shown(&known.id),
         podero_user_id: user,
         role: there.and_then(|there| there.role.of_member()).or(facts.role.map(|fact| fact.role)),
         origin: MemberOrigin::Event,
@@ -157,7 +217,24 @@ fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> 
         expires_at: facts.expires_at(),
         state,
         parked: known.parked,
+        position: part.position(&known.id),
     }
+}
+
+/// The users in the list whom no facts of ours leave there: the list was read after the user was last found to be gone.
+fn still_there(known: &[KnownMember], list: &StaffList) -> BTreeMap<Uuid, &'static str> {
+    let is_gone = |known: &&KnownMember| {
+        !known.member.facts.is_active() && known.member.podero.gone_at.is_none_or(|gone| gone < list.asked_at)
+    };
+    let found = known.iter().filter(is_gone).filter_map(|known| {
+        let there = colleague_of(known, &list.staff)?;
+        let why = match known.member.facts.left {
+            Some(_) => "has left by our facts: the removal is not done, or the user was made again",
+            None => "has not joined by our facts",
+        };
+        Some((there.id, why))
+    });
+    found.collect()
 }
 
 /// The findings of a review, by their kind. Without a list only those that need none.
@@ -169,6 +246,7 @@ pub fn review(
     now: Timestamp,
 ) -> Vec<ReviewRow> {
     let staff = list.map(|list| &list.staff[..]).unwrap_or_default();
+    let still_there = list.map(|list| still_there(known, list)).unwrap_or_default();
     let mut found: Vec<ReviewRow> = Vec::new();
     for row in team_rows(known, list) {
         let is_there = matches!(row.state, MemberState::Active | MemberState::Invited);
@@ -191,6 +269,9 @@ pub fn review(
         }
         if row.state == MemberState::Missing {
             note(Finding::MissingAtPodero, "no user has this member's id".to_owned());
+        }
+        if let Some(why) = row.podero_user_id.and_then(|user| still_there.get(&user)) {
+            note(Finding::StillAtPodero, (*why).to_owned());
         }
         let there = staff.iter().find(|there| Some(there.id) == row.podero_user_id);
         if let Some(why) = there.and_then(|there| beyond_policy(there, list, policy)) {

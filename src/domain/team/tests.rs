@@ -18,6 +18,8 @@ use super::super::work::{ClaimedParts, LaneWork, WorkStep};
 use super::super::{EventId, Timestamp};
 use super::*;
 
+mod edges;
+
 fn id() -> MemberId {
     MemberId::accept("M-1").expect("valid")
 }
@@ -94,7 +96,14 @@ struct World {
     policy: Policy,
     users: BTreeMap<Uuid, Colleague>,
     member: TeamMember,
+    /// Ends of other members' access.
     ends: Vec<AccessEnd>,
+    /// The list that was kept last.
+    known: Option<StaffList>,
+    /// Joins that wait before a leave.
+    overtaken: Vec<TeamEvent>,
+    /// Podero refuses to delete anyone.
+    refuses_deletions: bool,
     invitations: u32,
     next_id: u128,
     now: i64,
@@ -109,6 +118,9 @@ impl World {
             users: admins.into_iter().map(|admin| (admin.id, admin)).collect(),
             member: TeamMember::default(),
             ends: Vec::new(),
+            known: None,
+            overtaken: Vec::new(),
+            refuses_deletions: false,
             invitations: 0,
             next_id: 100,
             now: 1_000,
@@ -122,7 +134,19 @@ impl World {
 
     fn list(&self) -> StaffList {
         let staff = self.users.values().filter(|user| user.role.of_member().is_some()).cloned().collect();
-        StaffList::renewed(None, at(self.now), staff, &self.policy.team.protected)
+        StaffList::renewed(self.known.as_ref(), at(self.now), staff, &self.policy.team.protected)
+    }
+
+    /// The list is read and kept.
+    fn see_list(&mut self) {
+        self.known = Some(self.list());
+    }
+
+    /// The ends that a decision meets: those of others, and the member's own.
+    fn all_ends(&self) -> Vec<AccessEnd> {
+        let member = MemberWork::columns(&self.member).member;
+        let own = member.and_then(|member| Some(AccessEnd { user: member.user?, at: member.expires_at? }));
+        self.ends.iter().copied().chain(own).collect()
     }
 
     /// Podero's answer.
@@ -170,6 +194,9 @@ impl World {
                 }
                 MemberDone::Updated
             }
+            MemberCall::DeleteMember { .. } if self.refuses_deletions => {
+                return Reply::Refused(Refusal { kind: RefusalKind::Invalid, status: 405, detail: String::new() });
+            }
             MemberCall::DeleteMember { user, .. } => match self.users.remove(user) {
                 Some(_) => MemberDone::Deleted,
                 None => {
@@ -188,6 +215,7 @@ impl World {
             actor: Actor::Source("hr".to_owned()),
             was_interrupted,
             seen: Vec::new(),
+            overtaken: self.overtaken.clone(),
         };
         MemberWork::begin(event.clone(), self.member.clone(), claimed)
     }
@@ -228,7 +256,8 @@ impl World {
             let call = match work.step(moment(self.now), &self.policy) {
                 WorkStep::Call(call) => call,
                 WorkStep::Ask(proposal) => {
-                    match check(&self.policy.team, &proposal, &self.list(), &self.ends, at(self.now)) {
+                    self.see_list();
+                    match check(&self.policy.team, &proposal, &self.list(), &self.all_ends(), at(self.now)) {
                         Ok(()) => work.clear(),
                         Err(PolicyRefusal { reason, detail }) => return Some(Fate::Parked { reason, detail }),
                     }

@@ -16,8 +16,8 @@ use super::super::verdict::{
 use super::super::{EventId, NAMESPACE, Timestamp};
 use super::acts;
 use super::call::{Colleague, MemberCall, MemberDone, PoderoRole};
-use super::event::{MemberRole, Profile, TeamEvent, TeamHappening};
-use super::member::{Departure, ObservedMember, TeamMember};
+use super::event::{MemberRole, Profile, TeamEvent, TeamHappening, is_address};
+use super::member::{Departure, MemberFacts, ObservedMember, TeamMember};
 use super::plan::{MemberEnd, MemberNext, MemberWork, next};
 use super::policy::PolicyRefusal;
 
@@ -77,9 +77,15 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
     let go_on = Decision::Continue { save: false };
     match done {
         MemberDone::LookedUp(found) => {
-            note_interrupted(work, found.as_ref(), moment.now, policy);
-            acts::note_findings(work, found.as_ref(), moment.now);
+            // One who has no key of ours yet is not found by it: the list tells what became of a deletion.
+            if found.is_some() || !work.may_be_adopted() {
+                note_interrupted(work, found.as_ref(), policy);
+                acts::note_findings(work, found.as_ref(), moment.now);
+            }
             looked_up(work, found)
+        }
+        MemberDone::StaffListed { staff, .. } if work.event.happening.is_removal() => {
+            listed_for_removal(work, &staff, moment.now, policy)
         }
         MemberDone::StaffListed { holder, .. } => listed(work, holder),
         MemberDone::Created { user } => {
@@ -100,6 +106,7 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
         MemberDone::Updated => {
             if let MemberCall::UpdateMember { changes, .. } = call {
                 work.member.show(changes);
+                work.member.podero.adopting = work.member.podero.adopting.filter(|_| changes.external_id.is_none());
             }
             Decision::Continue { save: true }
         }
@@ -112,7 +119,7 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
 
 /// Keeps the call that the claim before may have made: the one that the event wanted of a Podero that had not seen it. Before a
 /// leave, a user whom the bridge did not know was made by the join that the leave overtook.
-fn note_interrupted(work: &mut MemberWork, found: Option<&Colleague>, now: Timestamp, policy: &Policy) {
+fn note_interrupted(work: &mut MemberWork, found: Option<&Colleague>, policy: &Policy) {
     if !work.was_interrupted {
         return;
     }
@@ -139,7 +146,8 @@ fn note_interrupted(work: &mut MemberWork, found: Option<&Colleague>, now: Times
         }),
         (_, None) => ObservedMember::Unknown,
     };
-    match next(&before, policy, now) {
+    // The access may have ended since: then the claim before was made while it had not.
+    match next(&before, policy, work.event.received_at) {
         MemberNext::Call(call) => acts::note_interrupted(work, &call),
         MemberNext::Ask(_) | MemberNext::End(_) => work.was_interrupted = false,
     }
@@ -152,6 +160,9 @@ fn unknown_colleague(id: Uuid) -> Colleague {
 
 fn looked_up(work: &mut MemberWork, found: Option<Colleague>) -> Decision {
     work.is_allowed = false;
+    if found.is_some() {
+        work.member.podero.adopting = None;
+    }
     let Some(found) = found else {
         let is_contested = matches!(work.member.podero.user, ObservedMember::Absent { is_contested: true, .. });
         work.member.podero.user = ObservedMember::Absent { is_listed: false, is_contested };
@@ -188,10 +199,31 @@ fn listed(work: &mut MemberWork, holder: Option<Colleague>) -> Decision {
         _ if own.is_some() => email_taken(),
         Some(id) if id != work.id().as_str() => email_taken(),
         Some(_) | None => {
+            // Whether the key arrives or not, a leave finds the user.
+            work.member.podero.adopting = holder.external_id.is_none().then_some(holder.id);
             see(work, holder);
             Decision::Continue { save: false }
         }
     }
+}
+
+/// The list shows whether the user is there whom a join was about to adopt before the leave overtook it.
+fn listed_for_removal(work: &mut MemberWork, staff: &[Colleague], now: Timestamp, policy: &Policy) -> Decision {
+    work.is_allowed = false;
+    let found = work.adopted(staff).cloned();
+    if found.is_none() && work.member.podero.departed.is_some() {
+        note_interrupted(work, None, policy);
+    }
+    work.was_interrupted = false;
+    acts::note_findings(work, found.as_ref(), now);
+    let Some(found) = found else {
+        work.member.podero.user = ObservedMember::Absent { is_listed: true, is_contested: false };
+        return Decision::Continue { save: false };
+    };
+    work.member.podero.adopting = Some(found.id);
+    see(work, found);
+    // After a crash the next claim looks for this user again.
+    Decision::Continue { save: true }
 }
 
 fn not_a_member(found: &Colleague) -> Decision {
@@ -206,7 +238,8 @@ fn email_taken() -> Decision {
 /// The user is gone.
 fn deleted(work: &mut MemberWork) {
     work.member.podero.departed = work.member.user_id().or(work.member.podero.departed);
-    work.member.podero.user = ObservedMember::Absent { is_listed: false, is_contested: false };
+    work.member.podero.adopting = None;
+    work.member.podero.user = ObservedMember::Absent { is_listed: true, is_contested: false };
 }
 
 fn refused(work: &mut MemberWork, call: &MemberCall, refusal: &Refusal) -> Decision {
@@ -249,6 +282,9 @@ pub fn settle_with(work: &MemberWork, fate: Fate, now: Timestamp, policy: &Polic
         member.facts = work.merged.facts.clone();
         member.unheard.retain(|unheard| unheard.event != work.event.id);
     }
+    if was_removed {
+        member.podero.gone_at = Some(now);
+    }
     let mut notices = Vec::new();
     let mut follow_ups = Vec::new();
     let mut acts = work.acts.clone();
@@ -270,6 +306,7 @@ pub fn settle_with(work: &MemberWork, fate: Fate, now: Timestamp, policy: &Polic
     let expires_at = member.facts.expires_at();
     let ends = matches!(fate, Fate::Applied { .. } | Fate::Superseded | Fate::Parked { .. });
     let about_membership = matches!(work.event.happening, TeamHappening::Joined { .. } | TeamHappening::Left);
+    let is_leave = work.event.happening == TeamHappening::Left;
     Verdict {
         remark: remark(work, &fate),
         fate,
@@ -281,6 +318,9 @@ pub fn settle_with(work: &MemberWork, fate: Fate, now: Timestamp, policy: &Polic
         follow_ups,
         ends_scheduled: work.member.facts.expires_at() != expires_at
             || (is_applied && work.event.happening.is_removal()),
+        // A leave that the policy refused ends nothing: its member's older events go on. One whose deletion was asked for does, also
+        // if it is parked then.
+        overtakes: is_leave && (is_applied || work.member.facts.left == Some(work.event.stamp())),
         wakes_waiting: ends && about_membership,
         acts,
     }
@@ -296,7 +336,7 @@ fn about(work: &MemberWork) -> About<'_> {
     About {
         event: work.event.id,
         customer: None,
-        member: Some(work.id().as_str()),
+        member: Some(work.id().as_str()).filter(|id| !is_address(id)),
         type_name: work.event.happening.type_name(),
     }
 }
@@ -318,6 +358,8 @@ fn outcome(work: &MemberWork, now: Timestamp) -> Option<Notice> {
     let (topic, resolution) = match &work.event.happening {
         TeamHappening::Joined { .. } => (Topic::TeamMemberAdded, None),
         TeamHappening::Updated { .. } | TeamHappening::RoleChanged { .. } => (Topic::TeamMemberChanged, None),
+        // HR may tell of everyone who leaves the company: one who was never of the team is not removed.
+        TeamHappening::Left if !work.member.was_ever_there() => return None,
         TeamHappening::Left => (Topic::TeamMemberRemoved, Some(Departure::Left)),
         TeamHappening::AccessExpired { .. } => (Topic::TeamMemberRemoved, Some(Departure::Expired)),
         TeamHappening::AccessExpiring { expires_at } => return Some(expiring(work, *expires_at, now)),
@@ -409,9 +451,11 @@ pub(crate) fn fate_of(work: &MemberWork, end: MemberEnd, moment: Moment, policy:
 }
 
 /// Writes the tombstone before a deletion is asked for: from the moment in which the user may be gone, an older event that comes
-/// late must not find an active member and invite the person again, even if the leave itself is parked.
+/// late must not find an active member and invite the person again, even if the leave itself is parked. The end of the access stays
+/// set until the user is known to be gone.
 pub(crate) fn before_call(work: &mut MemberWork, call: &MemberCall) {
     if matches!(call, MemberCall::DeleteMember { .. }) {
-        work.member.facts = work.merged.facts.clone();
+        let expires = work.member.facts.expires.take();
+        work.member.facts = MemberFacts { leaving: true, expires, ..work.merged.facts.clone() };
     }
 }

@@ -20,6 +20,7 @@ use super::sent;
 use super::signature::Verified;
 use crate::config::Source;
 use crate::domain::EventId;
+use crate::domain::team::TeamPolicy;
 use crate::domain::work::SentEvent;
 use crate::problem::{Problem, ProblemKind};
 use mapper::{MapError, Mapper};
@@ -47,8 +48,10 @@ pub async fn try_out(mapper: &Mapper, delivery: Delivery, amqp: Value) -> Result
     let delivery = verified.delivery();
     let outputs = outputs(mapper, delivery, &message, amqp).await?;
     let events = envelopes(&message, &delivery.source, outputs.clone());
+    // Of the policy of a team what no setting allows.
+    let team = TeamPolicy { is_enabled: true, ..TeamPolicy::default() };
     let event = |read: Result<Envelope, Problem>| {
-        read.and_then(|envelope| sent::event(&envelope, EventId(uuid::Uuid::nil()), delivery.received_at, true))
+        read.and_then(|envelope| sent::event(&envelope, EventId(uuid::Uuid::nil()), delivery.received_at, Some(&team)))
     };
     Ok(outputs.into_iter().zip(events).map(|(output, read)| Tried { output, event: event(read) }).collect())
 }

@@ -198,7 +198,8 @@ fn deliver(sent: &Sent) -> Outcome {
     let is_said_in_headers = delivery.headers.keys().any(|name| name.to_ascii_lowercase().ends_with("specversion"));
     let mapper = Mapper::none();
     let reader = MessageReader { mapper: &mapper, batch_max: 100, body_bytes_max: 1 << 20 };
-    let explained = explain(source, reader, delivery, &beside, EventId(uuid::Uuid::nil()));
+    let team = podero_bridge::domain::team::TeamPolicy::default();
+    let explained = explain(source, &team, reader, delivery, &beside, EventId(uuid::Uuid::nil()));
     let (_, read) = explained.now_or_never().expect("without a mapping nobody is waited for");
     let explained = match read {
         Ok(explained) => explained,

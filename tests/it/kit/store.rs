@@ -76,6 +76,7 @@ impl StoreFixture {
             seen: Vec::new(),
             follow_ups: Vec::new(),
             ends_scheduled: false,
+            overtakes: false,
             wakes_waiting: false,
             remark: None,
             acts: Vec::new(),
