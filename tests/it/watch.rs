@@ -368,6 +368,10 @@ async fn the_call_for_a_link_has_its_row_before_it_is_made() {
     watched.world.no_faults().await;
     for (rule, answer) in [
         (fault("status", &json!({"status": 400})), "refused http_400"),
+        // Podero may have done it.
+        (fault("status", &json!({"status": 500})), "unknown server_error"),
+        (fault("drop_after", &json!({})), "unknown no_answer"),
+        // The last one: after it the bridge makes no calls for a second.
         (fault("status", &json!({"status": 429, "retry_after": 1})), "failed no_link"),
     ] {
         watched.world.fault(&rule).await;

@@ -40,6 +40,8 @@ pub struct World {
     controls: SocketAddr,
     /// URL of its store.
     store: String,
+    /// `admin.token`, where it is configured.
+    token: Option<String>,
     _folder: tempfile::TempDir,
 }
 
@@ -116,6 +118,7 @@ impl World {
         let Extra { limits, controls } = extra;
         let mut environment = Strings::new();
         environment.insert("PODERO_BRIDGE__STORE__URL".into(), url.clone());
+        let token = settings.environment.iter().find(|(key, _)| *key == "ADMIN__TOKEN").map(|(_, token)| token.clone());
         for (key, value) in settings.environment {
             environment.insert(format!("PODERO_BRIDGE__{key}"), value);
         }
@@ -125,7 +128,7 @@ impl World {
         let options = Options { sandbox: controls.is_none(), limits, worker, ..Options::default() };
         let bridge = Bridge::start(config, options).await.expect("the bridge starts");
         let controls = controls.or(bridge.sandbox).expect("a Podero runs");
-        Self { bridge, http: reqwest::Client::new(), controls, store: url, _folder: folder }
+        Self { bridge, http: reqwest::Client::new(), controls, store: url, token, _folder: folder }
     }
 
     pub fn door(&self, path: &str) -> String {
@@ -209,8 +212,11 @@ impl World {
     /// Waits until an event has left the states in which the bridge still works on it.
     pub async fn settled(&self, id: &str) -> Value {
         until("the event is settled", async || {
-            let event = self.get(&self.operator(&format!("/v1/events/{id}"))).await;
-            (event["state"] != "pending").then_some(event)
+            let request = self.http.get(self.operator(&format!("/v1/events/{id}")));
+            let request = self.token.iter().fold(request, |request, token| request.bearer_auth(token));
+            let event: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+            let state = event["state"].as_str().unwrap_or_else(|| panic!("no event: {event}"));
+            (state != "pending").then_some(event)
         })
         .await
     }

@@ -36,7 +36,7 @@ pub(crate) async fn measure(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec
         rates.push((ours, pace(&bridge, &target, FEW_HELD_BACK_MS).await?));
     }
     let (work, resident) =
-        (kept.named("work with 1,000,000 pending, beside 10,000"), kept.named("memory with 1,000,000 pending"));
+        (kept.named("work with 1,000,000 pending, next to 10,000"), kept.named("memory with 1,000,000 pending"));
     let mut figures = vec![
         Figure::of_turns(&work, "events/s", &rates, Some(Aim::AtLeast(0.9))),
         Figure::alone(&resident, "MiB", memory, Some(Aim::AtMost(100.0))),

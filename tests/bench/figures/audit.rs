@@ -64,7 +64,7 @@ async fn measure_on(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>
         answers.push((ours.answered, limit.answered));
     }
     let (pace, time) = (Some(Aim::AtLeast(SHARE)), Some(Aim::AtMost(1.0 / SHARE)));
-    let of = |name: &str| kept.named(&format!("{name}, beside without the audit log"));
+    let of = |name: &str| kept.named(&format!("{name}, next to one without the audit log"));
     Ok(vec![
         Figure::of_turns(&of("RabbitMQ to Podero"), "events/s", &rates, pace),
         Figure::of_turns(&of("processor time for 1,000 of them"), "ms", &times, None),

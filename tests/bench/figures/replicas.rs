@@ -28,7 +28,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let name = "RabbitMQ to Podero (PostgreSQL, 1 replica)";
     let mut figures = vec![
         Figure::of_turns(name, "events/s", &beside_null, None),
-        Figure::of_turns(&format!("{name}, beside SQLite"), "events/s", &beside_sqlite, None),
+        Figure::of_turns(&format!("{name}, next to SQLite"), "events/s", &beside_sqlite, None),
     ];
     figures.extend(beside_one("RabbitMQ to Podero", &turns));
     for (track, replicas) in tracks.iter_mut().zip(REPLICAS) {
@@ -72,7 +72,7 @@ fn beside_one(way: &str, turns: &[Vec<f64>]) -> Vec<Figure> {
     let several = REPLICAS.iter().enumerate().skip(1);
     let line = |(place, replicas): (usize, &&str)| {
         let pairs: Vec<(f64, f64)> = turns.iter().map(|rates| (rates[place], rates[0])).collect();
-        Figure::of_turns(&format!("{way} (PostgreSQL, {replicas}), beside one"), "events/s", &pairs, None)
+        Figure::of_turns(&format!("{way} (PostgreSQL, {replicas}), next to one"), "events/s", &pairs, None)
     };
     several.map(line).collect()
 }

@@ -58,7 +58,7 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let mut figures = vec![
         Figure::of_turns(&kept.named("durable accept by webhook"), "events/s", &rates, rate),
         Figure::of_turns(&kept.named("its slowest hundredth (p99)"), "ms", &times, time),
-        Figure::of_turns(&kept.named("beside a server that stores nothing"), "events/s", &beside, None),
+        Figure::of_turns(&kept.named("next to a server that stores nothing"), "events/s", &beside, None),
     ];
     figures.extend(cost(bench, &store, (&bridge, &load)).await?);
     Ok(figures)
@@ -91,7 +91,7 @@ async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
             let [ours, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &bodies]).await?;
             beside.push((ours.per_second, bodies.per_second));
         }
-        return Ok(vec![Figure::of_turns(&format!("{name}, beside bodies alone"), "events/s", &beside, None)]);
+        return Ok(vec![Figure::of_turns(&format!("{name}, next to bodies alone"), "events/s", &beside, None)]);
     }
     let file = folder.path().join("same-rows.db");
     Process::bridge(&Store::of_file(&file), &seed::source())?.terminate()?;
@@ -103,7 +103,7 @@ async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     }
     Ok(vec![
         Figure::of_turns(&name, "events/s", &rates, Some(Aim::AtLeast(0.6))),
-        Figure::of_turns(&format!("{name}, beside bodies alone"), "events/s", &beside, None),
+        Figure::of_turns(&format!("{name}, next to bodies alone"), "events/s", &beside, None),
     ])
 }
 
