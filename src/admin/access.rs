@@ -6,7 +6,7 @@
 //! Before: [`super::guard`] asks. After: [`crate::store`] knows operators, [`crate::password`] checks.
 
 use std::future::{Ready, ready};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -114,13 +114,16 @@ pub struct Access {
     permits: Semaphore,
     /// The permit to check.
     check: Arc<Semaphore>,
+    /// `true` if it was open at the last request; `None`: nobody has looked yet.
+    was_open: Mutex<Option<bool>>,
 }
 
 impl Access {
     /// Knows these tokens, and the operators of the store.
     pub fn new(tokens: Vec<AdminToken>, clock: Clock) -> Self {
         let (permits, check) = (Semaphore::new(CHECKS_WAITING_MAX), Arc::new(Semaphore::new(1)));
-        Self { tokens, attempts: Attempts::new(clock.clone()), refused: RefusedAccess::new(clock), permits, check }
+        let (attempts, refused) = (Attempts::new(clock.clone()), RefusedAccess::new(clock));
+        Self { tokens, attempts, refused, permits, check, was_open: Mutex::default() }
     }
 
     /// `true` if a token is configured.
@@ -128,9 +131,20 @@ impl Access {
         !self.tokens.is_empty()
     }
 
-    /// `true` if every caller has the role admin: neither a token nor an operator is there to tell them apart.
+    /// `true` if every caller has the role admin: neither a token nor an operator is there to tell them apart. The log has a line when
+    /// it becomes so, as at a start or when the last operator is removed, and when it ends.
     pub async fn is_open(&self, store: &StoreView) -> Result<bool, store::Error> {
-        Ok(!self.has_tokens() && !store.has_operators().await?)
+        let is_open = !self.has_tokens() && !store.has_operators().await?;
+        match (self.was_open.lock().expect("no code panics while it holds this").replace(is_open), is_open) {
+            (None, true) => tracing::info!(
+                "the admin API is open: every program on this machine has the role admin; admin.token, [[admin.tokens]] or an \
+                 operator closes it"
+            ),
+            (Some(false), true) => tracing::warn!("the admin API is open again: its last operator was removed"),
+            (Some(true), false) => tracing::info!("the admin API is closed: an operator was added"),
+            (Some(_) | None, _) => {}
+        }
+        Ok(is_open)
     }
 
     /// Finds the caller.

@@ -21,7 +21,7 @@ use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::domain::Timestamp;
 use crate::domain::audit::Action;
-use crate::domain::identity::Actor;
+use crate::domain::identity::{ACTOR_FORMS, Actor};
 use crate::problem::ProblemKind;
 use crate::store::{AuditExport, AuditFilter, ExportFormat};
 
@@ -52,8 +52,7 @@ impl AuditQuery {
     fn read(self) -> Result<AuditFilter, ApiError> {
         let Self { actor, action, target, since, until } = self;
         if actor.as_deref().is_some_and(|actor| Actor::parse(actor).is_none()) {
-            let forms = "`actor` is `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`";
-            return Err(ApiError::malformed(forms));
+            return Err(ApiError::malformed(format!("`actor` is {ACTOR_FORMS}")));
         }
         let no_action = || ApiError::malformed(format!("`action` is one of {}", Action::names().join(", ")));
         let action = action.map(|name| Action::from_name(&name).ok_or_else(no_action)).transpose()?;
@@ -73,7 +72,7 @@ pub(super) async fn list(
     page: web::Query<PageQuery>,
 ) -> ApiResult {
     let filter = query.into_inner().read()?;
-    let mut found = admin.store.audit_page(&filter, page.after.as_deref(), page.limit()).await?;
+    let mut found = admin.store.audit_page(&filter, page.after_id()?.as_deref(), page.limit()?).await?;
     if !caller.sees_personal_data() {
         found.records = found.records.into_iter().map(|record| record.without_note()).collect();
     }

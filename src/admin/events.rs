@@ -37,9 +37,8 @@ pub(super) async fn open(
     let name = state.as_deref().unwrap_or(OpenState::Pending.name());
     let state = OpenState::from_name(name)
         .ok_or_else(|| ApiError::malformed(format!("`state` is one of {}", OpenState::names().join(", "))))?;
-    let unread = || ApiError::malformed("`after` is the `next` of the page before");
-    let after = page.after.as_deref().map(|after| OpenCursor::parse(after).ok_or_else(unread)).transpose()?;
-    let found = admin.store.open_events(OpenFilter { state, customer, after, limit: page.limit() }).await?;
+    let (after, limit) = (page.after(OpenCursor::parse)?, page.limit()?);
+    let found = admin.store.open_events(OpenFilter { state, customer, after, limit }).await?;
     let page = Page { rows: found.events, next: found.next.map(|next| next.to_string()) };
     Ok(HttpResponse::Ok().json(page.named("events")))
 }

@@ -71,7 +71,10 @@ impl Refusal {
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Unknown { why, operator } => Self { operator, ..Self::of(why, unknown()) },
+            AuthError::Unknown { why: why @ AccessRefusal::NoCredentials, operator } => {
+                Self { operator, ..Self::of(why, unknown(MISSING)) }
+            }
+            AuthError::Unknown { why, operator } => Self { operator, ..Self::of(why, unknown(NOT_ACCEPTED)) },
             AuthError::Waits(wait) => {
                 let detail = "too many wrong passwords by this address or for this name; wait, and try again";
                 let mut answer = ApiError::new(ProblemKind::TooManyAttempts, detail).error_response();
@@ -89,7 +92,7 @@ impl From<AuthError> for Refusal {
 
 async fn caller_of(request: &ServiceRequest) -> Result<Caller, Refusal> {
     let Some(admin) = request.app_data::<web::Data<Admin>>() else {
-        return Err(Refusal { why: None, ..Refusal::of(AccessRefusal::NoCredentials, unknown()) });
+        return Err(Refusal { why: None, ..Refusal::of(AccessRefusal::NoCredentials, unknown(MISSING)) });
     };
     let headers = request.headers();
     if headers.get_all(header::AUTHORIZATION).count() > 1 {
@@ -108,9 +111,14 @@ async fn caller_of(request: &ServiceRequest) -> Result<Caller, Refusal> {
     Ok(admin.access.identify(&admin.store, credentials, peer).await?)
 }
 
-fn unknown() -> HttpResponse {
-    let detail = "this path wants the header `authorization`: `Bearer` and a token, or `Basic` with an operator's name and \
-                  password";
+/// Detail of a refusal without credentials.
+const MISSING: &str = "this path wants the header `authorization`: `Bearer` and a token, or `Basic` with an operator's name and \
+                       password; the request has none that can be read";
+
+/// Detail of a refusal of wrong credentials. It does not tell whether an operator has the name.
+const NOT_ACCEPTED: &str = "the token, or the name with its password, is not accepted";
+
+fn unknown(detail: &str) -> HttpResponse {
     let mut refusal = ApiError::new(ProblemKind::Unauthorized, detail).error_response();
     for challenge in CHALLENGES {
         refusal.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -139,17 +147,36 @@ fn route_name(method: &Method, pattern: Option<String>) -> String {
     }
 }
 
-/// Lets requests pass whose caller has at least this role. Others are written down and refused.
+/// The problem of a query with a parameter that is none of these. It is not named: the sender may have typed anything there.
+fn unknown_parameter(request: &ServiceRequest, known: &[&str]) -> Option<ApiError> {
+    let given = web::Query::<Vec<(String, String)>>::from_query(request.query_string()).ok()?;
+    let is_known = |(name, _): &(String, String)| known.contains(&name.as_str());
+    if given.iter().all(is_known) {
+        return None;
+    }
+    let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    Some(ApiError::malformed(match names.is_empty() {
+        true => "this path takes no parameters".to_owned(),
+        false => format!("this path takes the parameters {}, and no other", names.join(", ")),
+    }))
+}
+
+/// Lets requests pass whose caller has at least this role, and whose query has these parameters and no other. Callers without the role
+/// are written down and refused.
 pub(super) async fn with_role<B: MessageBody + 'static>(
     needed: Role,
+    parameters: &[&str],
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let caller = request.extensions().get::<Caller>().cloned();
     let Some(Caller { actor, role }) = caller else {
-        return Ok(request.into_response(unknown()).map_into_right_body());
+        return Ok(request.into_response(unknown(MISSING)).map_into_right_body());
     };
     if role.allows(needed) {
+        if let Some(problem) = unknown_parameter(&request, parameters) {
+            return Ok(request.into_response(problem.error_response()).map_into_right_body());
+        }
         return Ok(next.call(request).await?.map_into_left_body());
     }
     if let Some(admin) = request.app_data::<web::Data<Admin>>() {

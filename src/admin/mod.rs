@@ -34,7 +34,7 @@ pub use audit::{AuditQuery, ExportQuery};
 pub use events::OpenQuery;
 pub use guard::not_by_a_page;
 pub use page::PageQuery;
-pub use parked::{ParkedQuery, RetryOne};
+pub use parked::{ParkedQuery, RetryOne, SkipOne};
 pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
 pub use refused::AccessRefusal;
 pub use routes::{ApiMethod, ApiRoute, RouteRow};

@@ -1,18 +1,21 @@
-//! Pages: every list of `/v1` is asked for, and answered, a page at a time.
+//! Pages: every list of `/v1` is asked for, and answered, a page at a time. A value that cannot be taken as it is written is refused,
+//! and never replaced by another.
 //!
 //! Before: the queries of [`crate::admin`]'s lists. After: [`crate::store`] reads the rows of a page.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use super::error::ApiError;
 use crate::store::ROWS_MAX;
 
 /// The part of a list's query that says which page is wanted.
 #[derive(Deserialize, JsonSchema)]
 pub struct PageQuery {
     /// The next page: `next` of the one before.
-    pub(super) after: Option<String>,
+    after: Option<String>,
     /// Entries of a page.
     #[schemars(range(min = 1, max = ROWS_MAX), extend("default" = ROWS_MAX))]
     limit: Option<i64>,
@@ -20,8 +23,21 @@ pub struct PageQuery {
 
 impl PageQuery {
     /// Rows of the page.
-    pub(super) fn limit(&self) -> i64 {
-        self.limit.unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX)
+    pub(super) fn limit(&self) -> Result<i64, ApiError> {
+        let limit = self.limit.unwrap_or(ROWS_MAX);
+        let is_limit = (1..=ROWS_MAX).contains(&limit);
+        if is_limit { Ok(limit) } else { Err(ApiError::malformed(format!("`limit` is from 1 to {ROWS_MAX}"))) }
+    }
+
+    /// The place after which the page begins, as `read` takes it.
+    pub(super) fn after<T>(&self, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ApiError> {
+        let unread = || ApiError::malformed("`after` is the `next` of the page before");
+        self.after.as_deref().map(|after| read(after).ok_or_else(unread)).transpose()
+    }
+
+    /// The place of a list whose rows have the bridge's own ids.
+    pub(super) fn after_id(&self) -> Result<Option<String>, ApiError> {
+        self.after(|after| Uuid::parse_str(after).ok().map(|id| id.to_string()))
     }
 }
 

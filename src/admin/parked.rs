@@ -13,6 +13,7 @@ use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::domain::EventId;
+use crate::domain::audit::{NOTE_CHARS_MAX, accept_note};
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::metrics::Outcome;
@@ -35,12 +36,13 @@ pub(super) async fn list(
 ) -> ApiResult {
     let reason = query.reason.as_deref();
     reason.map(reason_of).transpose().map_err(ApiError::malformed)?;
-    let rows = admin.store.parked_page(reason, page.after.as_deref(), page.limit()).await?;
-    let groups = match page.after {
+    let (after, limit) = (page.after_id()?, page.limit()?);
+    let rows = admin.store.parked_page(reason, after.as_deref(), limit).await?;
+    let groups = match after {
         None => Some(admin.store.parked_groups().await?),
         Some(_) => None,
     };
-    let mut answer = Page::by_id(rows, page.limit(), |event| event.id.to_string()).named("parked");
+    let mut answer = Page::by_id(rows, limit, |event| event.id.to_string()).named("parked");
     answer["groups"] = json!(groups);
     Ok(HttpResponse::Ok().json(answer))
 }
@@ -76,17 +78,48 @@ pub(super) async fn retry(
     body: Result<web::Bytes, Error>,
 ) -> ApiResult {
     let RetryOne { approve } = RetryOne::read(&whole(body)?).map_err(ApiError::malformed)?;
-    unpark(&admin, &caller, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }).await
+    unpark(&admin, &caller, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }, None).await
 }
 
-pub(super) async fn skip(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
-    unpark(&admin, &caller, &id, RetryRequest::Skip).await
+/// The body of a skip.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkipOne {
+    /// Why, in a person's own words, for the audit log: no names and no addresses.
+    #[schemars(length(min = 1, max = NOTE_CHARS_MAX))]
+    note: Option<String>,
 }
 
-async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest) -> ApiResult {
+impl SkipOne {
+    /// An empty body is a skip without a note.
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let usage =
+            || format!("send nothing, or `{{\"note\": TEXT}}` with 1 to {NOTE_CHARS_MAX} characters, on one line");
+        match body.trim_ascii() {
+            b"" => Ok(Self::default()),
+            body => {
+                let Self { note } = serde_json::from_slice(body).map_err(|_| usage())?;
+                let note = note.map(|note| accept_note(&note).ok_or_else(usage)).transpose()?;
+                Ok(Self { note })
+            }
+        }
+    }
+}
+
+pub(super) async fn skip(
+    admin: web::Data<Admin>,
+    caller: Caller,
+    id: web::Path<String>,
+    body: Result<web::Bytes, Error>,
+) -> ApiResult {
+    let SkipOne { note } = SkipOne::read(&whole(body)?).map_err(ApiError::malformed)?;
+    unpark(&admin, &caller, &id, RetryRequest::Skip, note).await
+}
+
+async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest, note: Option<String>) -> ApiResult {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
-    let Some(kind) = admin.store.unpark(event, request, &caller.actor).await? else {
+    let Some(kind) = admin.store.unpark_with_note(event, request, note, &caller.actor).await? else {
         let why = admin.store.why_not_taken(event, request).await?;
         let problem = match why {
             NotTaken::Unknown => ProblemKind::NotFound,

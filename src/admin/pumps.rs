@@ -64,9 +64,11 @@ pub(super) async fn heat_pumps(
 }
 
 async fn page_of(admin: &Admin, filter: PumpFilter, page: &PageQuery) -> Result<Page<PumpView>, ApiError> {
-    let filter = PumpFilter { after: page.after.clone(), limit: page.limit(), ..filter };
-    let pumps = admin.store.heat_pumps(filter).await?;
-    Ok(Page::by_id(pumps, page.limit(), |pump| pump.heat_pump_id.clone()))
+    // Podero's ids have no form of their own.
+    let after = page.after(|after| (!after.is_empty()).then(|| after.to_owned()))?;
+    let limit = page.limit()?;
+    let pumps = admin.store.heat_pumps(PumpFilter { after, limit, ..filter }).await?;
+    Ok(Page::by_id(pumps, limit, |pump| pump.heat_pump_id.clone()))
 }
 
 /// The query of the list of open alerts.

@@ -29,15 +29,13 @@ pub struct TeamPage {
 
 /// A page of members.
 pub(super) async fn list(admin: web::Data<Admin>, page: web::Query<PageQuery>) -> ApiResult {
+    let after = page.after(|after| is_position(after).then(|| after.to_owned()))?.unwrap_or_default();
+    let limit = page.limit()?;
     let (known, list) = (admin.store.members().await?, admin.store.staff().await?);
-    let after = page.after.as_deref().unwrap_or_default();
-    if !after.is_empty() && !is_position(after) {
-        return Err(ApiError::malformed("`after` is the `next` of the page before"));
-    }
-    let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
     // A row that comes or goes between two pages moves no other one to another page.
-    let rows = team_rows(&known, list.as_ref()).into_iter().filter(|row| row.position.as_str() > after);
-    let page = Page::by_id(rows.take(limit).collect(), page.limit(), |row: &TeamRow| row.position.clone());
+    let rows = team_rows(&known, list.as_ref()).into_iter().filter(|row| row.position > after);
+    let rows = rows.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+    let page = Page::by_id(rows, limit, |row: &TeamRow| row.position.clone());
     let (listed_at, is_cut) = (list.map(|list| list.asked_at), is_cut(&known));
     Ok(HttpResponse::Ok().json(TeamPage { listed_at, members: page.rows, is_cut, next: page.next }))
 }

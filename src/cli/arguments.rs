@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::error::CliError;
 use crate::config::DEFAULT_SOURCE;
-use crate::domain::audit::Action;
+use crate::domain::audit::{Action, NOTE_CHARS_MAX, accept_note};
 use crate::domain::chain::ChainHead;
-use crate::domain::identity::{NAME_CHARS_MAX, Role, is_operator_name};
+use crate::domain::identity::{ACTOR_FORMS, Actor, NAME_CHARS_MAX, Role, is_operator_name};
 use crate::domain::team::MemberId;
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, ID_CHARS_MAX, Timestamp};
@@ -161,6 +161,9 @@ pub(super) enum Parked {
     Skip {
         #[command(flatten)]
         which: Which,
+        /// Why, in your own words, for the audit log: no names and no addresses
+        #[arg(long, value_name = "TEXT", value_parser = note)]
+        note: Option<String>,
         #[command(flatten)]
         at: StoreOptions,
     },
@@ -231,7 +234,7 @@ pub(super) enum AuditCommand {
         filter: AuditFilterArguments,
         /// Id of the row after which the next page begins, as the page before printed it
         #[arg(long, value_name = "ID")]
-        after: Option<String>,
+        after: Option<Uuid>,
         /// Number of rows on a page
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=AUDIT_PAGE_MAX))]
         limit: i64,
@@ -254,7 +257,7 @@ pub(super) enum AuditCommand {
 #[derive(Debug, Args)]
 pub(super) struct AuditFilterArguments {
     /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`
-    #[arg(long, value_name = "ACTOR")]
+    #[arg(long, value_name = "ACTOR", value_parser = acting)]
     pub(super) actor: Option<String>,
     /// Only of this action, such as `event.skip`
     #[arg(long, value_name = "ACTION", value_parser = action)]
@@ -296,7 +299,7 @@ pub(super) enum OperatorCommand {
         /// Rights: `viewer`, `support` or `admin`
         #[arg(long, value_name = "ROLE", value_parser = role)]
         role: Role,
-        /// File with the password
+        /// File with the password; `-`: standard input
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         #[command(flatten)]
@@ -338,7 +341,7 @@ pub(super) struct OperatorParts {
     /// Type a new password, twice
     #[arg(long, conflicts_with = "password_file")]
     pub(super) password: bool,
-    /// File with a new password
+    /// File with a new password; `-`: standard input
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
 }
@@ -377,6 +380,14 @@ fn open_cursor(text: &str) -> Result<OpenCursor, String> {
 
 fn action(text: &str) -> Result<Action, String> {
     Action::from_name(text).ok_or_else(|| format!("one of {}", Action::ALL.map(Action::name).join(", ")))
+}
+
+fn note(text: &str) -> Result<String, String> {
+    accept_note(text).ok_or_else(|| format!("a note has 1 to {NOTE_CHARS_MAX} characters, on one line"))
+}
+
+fn acting(text: &str) -> Result<String, String> {
+    Actor::parse(text).map(|_| text.to_owned()).ok_or_else(|| format!("an actor is {ACTOR_FORMS}"))
 }
 
 fn export_format(text: &str) -> Result<ExportFormat, String> {

@@ -27,7 +27,9 @@ const CHANGE_CHARS_MAX: usize = 180;
 /// Runs a command about the audit log.
 pub(super) async fn run(command: AuditCommand) -> Result<(), CliError> {
     match command {
-        AuditCommand::List { filter, after, limit, at } => list(&at, &filter.into(), after.as_deref(), limit).await,
+        AuditCommand::List { filter, after, limit, at } => {
+            list(&at, &filter.into(), after.map(|id| id.to_string()).as_deref(), limit).await
+        }
         AuditCommand::Export(export) => run_export(export).await,
         AuditCommand::Verify { head, at } => verify(&at, head).await,
     }

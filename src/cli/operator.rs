@@ -1,10 +1,11 @@
 //! `operator …`: people who use the admin API under a name and a password of their own.
 //!
 //! A running bridge asks the store with each request, so each command counts at once. A password is read from a file, or typed
-//! twice at the terminal; it is neither an argument nor a variable, which others could see.
+//! twice at the terminal, or comes on standard input; it is neither an argument nor a variable, which others could see.
 //!
 //! Before: [`crate::cli`]. After: [`crate::store`] keeps operators, with hashes by [`crate::password`].
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
@@ -20,7 +21,13 @@ use crate::clock::Clock;
 use crate::config::{Secret, read_password};
 use crate::domain::identity::Role;
 use crate::password::{self, SALT_BYTES};
-use crate::store::{Error, Operator, OperatorChange, Removal};
+use crate::store::{Operator, OperatorChange, Removal};
+
+/// The name of standard input among files.
+const STDIN: &str = "-";
+
+/// Limit of the bytes that are read from standard input: more than a password has.
+const PASSWORD_BYTES_MAX: usize = 64 * 1024;
 
 /// Runs a command about operators.
 pub(super) async fn run(command: OperatorCommand) -> Result<(), CliError> {
@@ -112,10 +119,22 @@ async fn change(at: &StoreOptions, name: &str, change: OperatorChange) -> Result
 async fn remove(at: &StoreOptions, name: &str, is_forced: bool) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
     let removed = opened.store.remove_operator(name, is_forced, &actor::of_process()).await;
-    let left = async { Ok::<_, Error>((opened.store.has_operators().await?, opened.store.lacks_admin().await?)) }.await;
+    let lacks_admin = opened.store.lacks_admin().await;
     opened.close().await;
     let role = match removed? {
-        Removal::Done(role) => role,
+        Removal::Done(role) => {
+            if role == Role::Admin && lacks_admin? {
+                say_error(NO_ADMIN);
+            }
+            role
+        }
+        Removal::Forced(role) => {
+            say_error(
+                "no operator is left, and no bridge was started with a token: /v1 is open on loopback, to every program on the \
+                 machine, with the role admin",
+            );
+            role
+        }
         Removal::Unknown => return Err(anyhow!(unknown(name)).into()),
         Removal::Last => {
             let why = "is the last operator, and no bridge was started with a token: without them /v1 is open again on \
@@ -123,13 +142,6 @@ async fn remove(at: &StoreOptions, name: &str, is_forced: bool) -> Result<(), Cl
             return Err(anyhow!("{name} {why}").into());
         }
     };
-    match left? {
-        (false, _) => {
-            say_error("no operator is left: without a token either, /v1 is open on loopback, with the role admin")
-        }
-        (true, true) if role == Role::Admin => say_error(NO_ADMIN),
-        (true, _) => {}
-    }
     if at.json {
         return Ok(print_json(&json!({ "name": name, "role_before": role }))?);
     }
@@ -148,7 +160,17 @@ fn unknown(name: &str) -> String {
 /// The hash of a new password, which is read from a file or typed.
 async fn new_hash(file: Option<&Path>) -> Result<String, CliError> {
     let password = match file {
-        Some(path) => read_password(path).with_context(|| format!("{} cannot be read", path.display()))?,
+        Some(path) if path == Path::new(STDIN) => blocking(from_stdin).await?,
+        Some(path) => {
+            let (password, is_exposed) =
+                read_password(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            if is_exposed {
+                let why =
+                    "every user of the machine may read or change it; run `chmod o= FILE`, and choose another password";
+                say_error(&format!("podero-bridge: {}: {why}", path.display()));
+            }
+            password
+        }
         None => blocking(typed_twice).await?,
     };
     if let Some(flaw) = password::flaw(password.expose()) {
@@ -159,9 +181,18 @@ async fn new_hash(file: Option<&Path>) -> Result<String, CliError> {
     Ok(blocking(move || Ok(password::hash(password.expose(), salt)?)).await?)
 }
 
+/// The password on standard input, to its end.
+fn from_stdin() -> anyhow::Result<Secret> {
+    let mut text = String::new();
+    let bytes_max = u64::try_from(PASSWORD_BYTES_MAX).unwrap_or(u64::MAX);
+    std::io::stdin().take(bytes_max).read_to_string(&mut text).context("standard input cannot be read")?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+}
+
 fn typed_twice() -> anyhow::Result<Secret> {
     let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt).context("no terminal to type a password; use --password-file")
+        rpassword::prompt_password(prompt)
+            .context("no terminal to type a password; give it on standard input, with --password-file -")
     };
     let first = Secret::new(ask("Password: ")?);
     let again = Secret::new(ask("The same again: ")?);

@@ -41,11 +41,11 @@ pub(super) async fn run(command: Parked) -> Result<(), CliError> {
         // The operator who names an event and approves it has looked at it: no question.
         Parked::Retry(retry) => {
             let request = if retry.approve { RetryRequest::Approve } else { RetryRequest::Retry };
-            each(&retry.at, &retry.which.ids, request, "pending").await
+            each(&retry.at, &retry.which.ids, request, None, "pending").await
         }
         Parked::Stop { id, at } => stop(&at, id).await,
-        Parked::Skip { which, at } if which.ids.is_empty() => skip_many(&at, which.reason).await,
-        Parked::Skip { which, at } => each(&at, &which.ids, RetryRequest::Skip, "skipped").await,
+        Parked::Skip { which, note, at } if which.ids.is_empty() => skip_many(&at, which.reason, note).await,
+        Parked::Skip { which, note, at } => each(&at, &which.ids, RetryRequest::Skip, note, "skipped").await,
     }
 }
 
@@ -92,25 +92,43 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
 
 /// Gives up unreadable messages, of one reason or all; other parked events can still be retried. Of a reason that waits for an
 /// approval it gives up all events.
-async fn skip_many(at: &StoreOptions, reason: Option<Reason>) -> Result<(), CliError> {
+async fn skip_many(at: &StoreOptions, reason: Option<Reason>, note: Option<String>) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
-    let skipped = opened.store.skip_unreadable(reason, &actor::of_process()).await;
+    let skipped = opened.store.skip_unreadable(reason, note, &actor::of_process()).await;
+    let left = opened.store.parked_groups().await;
     opened.close().await;
-    let skipped = skipped?;
+    let (skipped, left) = (skipped?, left?);
     if at.json {
-        return Ok(print_json(&json!({ "skipped": skipped }))?);
+        print_json(&json!({ "skipped": skipped }))?;
+    }
+    if skipped == 0 {
+        let meant = left.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason));
+        let events: u64 = meant.map(|group| group.count).sum();
+        let why = match events {
+            0 => "nothing matched: nothing is parked so".to_owned(),
+            _ => format!("nothing matched: the {events} that are parked so are events, which are skipped by their ids"),
+        };
+        return Err(anyhow!(why).into());
     }
     let refused = reason.is_some_and(Reason::is_approvable);
-    say(&format!("{skipped} skipped{}", if refused { "" } else { " that never became events" }));
+    if !at.json {
+        say(&format!("{skipped} skipped{}", if refused { "" } else { " that never became events" }));
+    }
     Ok(())
 }
 
-async fn each(at: &StoreOptions, ids: &[Uuid], request: RetryRequest, state: &str) -> Result<(), CliError> {
+async fn each(
+    at: &StoreOptions,
+    ids: &[Uuid],
+    request: RetryRequest,
+    note: Option<String>,
+    state: &str,
+) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
     let (by, mut results) = (actor::of_process(), Vec::with_capacity(ids.len()));
     for id in ids {
         let id = EventId(*id);
-        let result = match opened.store.unpark(id, request, &by).await {
+        let result = match opened.store.unpark_with_note(id, request, note.clone(), &by).await {
             Ok(Some(_)) => Ok(None),
             Ok(None) => opened.store.why_not_taken(id, request).await.map(Some),
             Err(error) => Err(error),

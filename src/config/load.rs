@@ -215,13 +215,15 @@ pub fn read_map(path: &Path) -> std::io::Result<String> {
     Ok(file::read(path)?.text)
 }
 
-/// Reads a password, without the line's end, from a file that a command names.
+/// Reads a password, without the line's end, from a file that a command names. The second value is `true` if every user of the machine
+/// may read or change the file.
 ///
 /// # Errors
 ///
 /// There is no such file, it is too large, or it is no text.
-pub fn read_password(path: &Path) -> std::io::Result<Secret> {
-    Ok(Secret::new(file::read(path)?.text.trim_end_matches(['\r', '\n'])))
+pub fn read_password(path: &Path) -> std::io::Result<(Secret, bool)> {
+    let content = file::read(path)?;
+    Ok((Secret::new(content.text.trim_end_matches(['\r', '\n'])), content.is_exposed))
 }
 
 /// Content of the file; without a file it is empty.

@@ -129,6 +129,8 @@ names! {
         UnknownOperator = "unknown_operator",
         /// Without this operator the admin API would be open.
         LastOperator = "last_operator",
+        /// The last operator was removed all the same, and the admin API is open.
+        Forced = "forced",
     }
 }
 
@@ -283,6 +285,16 @@ impl AuditEntry {
             note: None,
         }
     }
+}
+
+/// Limit of the characters of a note.
+pub const NOTE_CHARS_MAX: usize = 500;
+
+/// A person's own words, without the space around them; `None`: there are none, too many, or characters that control a terminal.
+pub fn accept_note(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_note = !text.is_empty() && text.chars().count() <= NOTE_CHARS_MAX && !text.chars().any(char::is_control);
+    is_note.then(|| text.to_owned())
 }
 
 /// Limit of the rows a minute about refusals that one process writes for callers who need no rights to cause them.

@@ -71,6 +71,9 @@ impl<'de> serde::Deserialize<'de> for Actor {
     }
 }
 
+/// The forms of an actor's name, as a person reads them.
+pub const ACTOR_FORMS: &str = "`source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`";
+
 impl Actor {
     /// Reads what `Display` writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {

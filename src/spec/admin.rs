@@ -13,7 +13,7 @@ use super::answers::{challenge_answer, info, itself, json_answer, later_answer, 
 use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
 use crate::admin::{
     AlertsQuery, ApiRoute, AuditQuery, ExportQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery,
-    ReconnectLink, RetryOne, TeamPage,
+    ReconnectLink, RetryOne, SkipOne, TeamPage,
 };
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
@@ -91,7 +91,7 @@ fn operation(route: ApiRoute) -> Value {
             let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
             retry.done("200", moved_on())
         }
-        ApiRoute::SkipParked => op("Give one up").one().refuses_one(Kind::NotParked).done("200", moved_on()),
+        ApiRoute::SkipParked => skip(op("Give one up")),
         ApiRoute::OrderRetry => order(op("Retry all that are parked now, of one reason or all")),
         ApiRoute::Retries => {
             op("Retries of many, newest first").get(object(&[("retries", list(schema::<BulkRetry>()))]))
@@ -256,6 +256,10 @@ fn alerts() -> Value {
 fn moved_on() -> Value {
     let states = [EventState::Pending, EventState::Skipped].map(EventState::name);
     object(&[("id", text("of the event")), ("state", one_of(&states, "its state now"))])
+}
+
+fn skip(operation: Operation) -> Value {
+    operation.one().takes::<SkipOne>().refuses_one(Kind::NotParked).done("200", moved_on())
 }
 
 /// The order of a bulk retry: of one reason or of all, or an approval.

@@ -16,10 +16,10 @@ use super::error::Error;
 use super::handle::{Desk, Store, StoreView};
 use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
 use crate::domain::chain::{ChainHead, EmptiedRows, SealedFields, hash_of_hex, hex, note_digest, target_digest};
 use crate::domain::identity::Actor;
+use crate::domain::{EventId, Timestamp};
 
 /// Limit of the rows that one transaction seals: a few milliseconds, for which all other writes wait.
 pub const SEALED_AT_ONCE: usize = 256;
@@ -539,41 +539,33 @@ static EMPTY_NOTE: RowStatement =
     RowStatement::new(&["id"], "UPDATE audit SET note = NULL {from} WHERE audit.id = {id}");
 
 /// Empties the columns of a person's rows that may hold personal data, and writes the row of the erasure, which names the emptied
-/// ones. Their digests stay, and with them the chain. Call it before the events of their lane are removed.
+/// ones. Their digests stay, and with them the chain. Call it before the events of their lane are removed. `messages` are in no lane.
 pub(super) async fn erase(
     tx: &mut Transaction<'_>,
     person: &Person,
+    messages: impl Iterator<Item = &EventId>,
     found: &AuditOf,
     act: &AuditRow,
 ) -> Result<(), DbFault> {
-    let (kind, id, lane) = (person.kind.name(), &person.id, &person.lane);
+    let (kind, id) = (person.kind.name(), &person.id);
     // Unsealed rows first: one that another replica seals in between is found by the statement after it.
     let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = $2");
-    let unsealed: Vec<String> = unsealed.with((id, kind)).fetch_all(&mut *tx).await?;
+    let mut of_person = RowsFound::default();
+    of_person.add_unsealed(unsealed.with((id, kind)).fetch_all(&mut *tx).await?);
     let sealed_since = query(
         "SELECT number, id FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 \
          AND target_kind = $3",
     );
-    let sealed_since: Vec<(u64, String)> = sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?;
-    let unsealed_notes = query(
-        "SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL \
-         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
-    );
-    let unsealed_notes: Vec<String> = unsealed_notes.bind(lane).fetch_all(&mut *tx).await?;
-    let sealed_notes = query(
-        "SELECT number, id FROM audit WHERE number IS NOT NULL AND note IS NOT NULL \
-         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
-    );
-    let sealed_notes: Vec<(u64, String)> = sealed_notes.bind(lane).fetch_all(&mut *tx).await?;
-    let of_person = rows_with_numbers(&unsealed, found.sealed.iter().chain(&sealed_since));
-    let noted = rows_with_numbers(&unsealed_notes, sealed_notes.iter());
+    of_person.add_sealed(sealed_since.with((id, found.up_to, kind)).fetch_all(&mut *tx).await?);
+    of_person.add_sealed(found.sealed.clone());
+    let noted = noted(tx, &person.lane, messages).await?;
     let mut emptied = EmptiedRows::default();
-    for (id, number) in of_person.iter().chain(&noted) {
+    for (id, number) in of_person.0.iter().chain(&noted.0) {
         emptied.add(*number, id);
     }
-    for (statement, ids) in [(&EMPTY, of_person), (&EMPTY_NOTE, noted)] {
+    for (statement, RowsFound(ids)) in [(&EMPTY, &of_person), (&EMPTY_NOTE, &noted)] {
         let mut rows = statement.rows(ids.len());
-        for id in ids.into_keys() {
+        for id in ids.keys() {
             rows.bind(id);
         }
         rows.execute(&mut *tx).await?;
@@ -583,11 +575,43 @@ pub(super) async fn erase(
     record(tx, [&act].into_iter()).await
 }
 
+/// The rows with a note about an event of a lane, or about one of these messages.
+async fn noted(
+    tx: &mut Transaction<'_>,
+    lane: &str,
+    messages: impl Iterator<Item = &EventId>,
+) -> Result<RowsFound, DbFault> {
+    let mut found = RowsFound::default();
+    let unsealed = query(
+        "SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL \
+         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
+    );
+    found.add_unsealed(unsealed.bind(lane).fetch_all(&mut *tx).await?);
+    let sealed = query(
+        "SELECT number, id FROM audit WHERE number IS NOT NULL AND note IS NOT NULL \
+         AND event_id IN (SELECT id FROM events WHERE lane = $1)",
+    );
+    found.add_sealed(sealed.bind(lane).fetch_all(&mut *tx).await?);
+    for message in messages {
+        let unsealed = query("SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL AND event_id = $1");
+        found.add_unsealed(unsealed.bind(*message).fetch_all(&mut *tx).await?);
+        let sealed =
+            query("SELECT number, id FROM audit WHERE number IS NOT NULL AND note IS NOT NULL AND event_id = $1");
+        found.add_sealed(sealed.bind(*message).fetch_all(&mut *tx).await?);
+    }
+    Ok(found)
+}
+
 /// Rows by their ids, in order; those that are sealed with their numbers.
-fn rows_with_numbers<'a>(
-    unsealed: &'a [String],
-    sealed: impl Iterator<Item = &'a (u64, String)>,
-) -> BTreeMap<&'a str, Option<u64>> {
-    let unsealed = unsealed.iter().map(|id| (id.as_str(), None));
-    unsealed.chain(sealed.map(|(number, id)| (id.as_str(), Some(*number)))).collect()
+#[derive(Default)]
+struct RowsFound(BTreeMap<String, Option<u64>>);
+
+impl RowsFound {
+    fn add_unsealed(&mut self, ids: Vec<String>) {
+        self.0.extend(ids.into_iter().map(|id| (id, None)));
+    }
+
+    fn add_sealed(&mut self, rows: Vec<(u64, String)>) {
+        self.0.extend(rows.into_iter().map(|(number, id)| (id, Some(number))));
+    }
 }

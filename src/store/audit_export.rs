@@ -2,7 +2,7 @@
 //!
 //! Before: [`super::audit_reads`]. After: [`crate::admin`] and [`crate::cli`] write them out.
 
-use csv_core::{WriteResult, Writer};
+use csv_core::{Terminator, WriteResult, Writer, WriterBuilder};
 use serde_json::{Value, json};
 
 use super::audit_reads::{AuditFilter, AuditRecord};
@@ -147,7 +147,7 @@ fn cells(record: &AuditRecord) -> [String; 17] {
 
 /// A line of CSV. A cell that a spreadsheet would take for a formula gets a quote in front: ids and notes come from outside.
 fn csv_line(cells: &[String]) -> String {
-    let mut writer = Writer::new();
+    let mut writer: Writer = WriterBuilder::new().terminator(Terminator::CRLF).build();
     let mut line = Vec::new();
     for (place, cell) in cells.iter().enumerate() {
         let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
@@ -306,6 +306,6 @@ mod tests {
     #[test]
     fn a_cell_is_quoted_and_is_no_formula() {
         let cells = ["a", "b,\"c\"", "=1+1", "", "two\nlines"].map(str::to_owned);
-        assert_eq!(csv_line(&cells), "a,\"b,\"\"c\"\"\",'=1+1,,\"two\nlines\"\n");
+        assert_eq!(csv_line(&cells), "a,\"b,\"\"c\"\"\",'=1+1,,\"two\nlines\"\r\n");
     }
 }

@@ -221,7 +221,8 @@ impl Write for Erase {
         }
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM members WHERE lane = $1").await?;
-        audit::erase(tx, &self.person, &self.audit, &self.act).await?;
+        let messages = self.messages.emptied.iter().chain(&self.messages.also);
+        audit::erase(tx, &self.person, messages, &self.audit, &self.act).await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         if self.person.kind == TargetKind::Member {
             self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")

@@ -56,6 +56,8 @@ pub struct OperatorChange {
 pub enum Removal {
     /// The operator is gone, who had this role.
     Done(Role),
+    /// The last operator is gone, by force, who had this role: everything is open.
+    Forced(Role),
     /// There is none of this name.
     Unknown,
     /// Nothing changed: no other operator is there, nor a token that a bridge was started with, so that everything would be open.
@@ -161,7 +163,8 @@ impl Write for ChangeOperator {
         let before = locked_role(tx, &self.name).await?;
         let OperatorChange { role, password_hash } = &self.change;
         let row = match before {
-            None => self.row.refused(AuditReason::UnknownOperator),
+            // With the role that was to be, by which an export tells it from a change of the password.
+            None => with_roles(&self.row, None, *role).refused(AuditReason::UnknownOperator),
             Some(before) => {
                 let change = query(
                     "UPDATE operators SET role = COALESCE($2, role), password_hash = COALESCE($3, password_hash), \
@@ -190,9 +193,11 @@ impl Write for RemoveOperator {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Removal, DbFault> {
         let removal = self.removal(tx).await?;
         let row = match removal {
-            Removal::Done(role) => {
+            Removal::Done(role) | Removal::Forced(role) => {
                 query("DELETE FROM operators WHERE name = $1").bind(&self.name).execute(&mut *tx).await?;
-                with_roles(&self.row, Some(role), None)
+                let mut row = with_roles(&self.row, Some(role), None);
+                row.entry.reason = matches!(removal, Removal::Forced(_)).then(|| AuditReason::Forced.into());
+                row
             }
             Removal::Unknown => self.row.refused(AuditReason::UnknownOperator),
             Removal::Last => self.row.refused(AuditReason::LastOperator),
@@ -210,7 +215,11 @@ impl RemoveOperator {
         let all: Vec<(String, Role)> = query(locked).bind(ROWS_MAX).fetch_all(&mut *tx).await?;
         let Some((_, role)) = all.iter().find(|(name, _)| *name == self.name) else { return Ok(Removal::Unknown) };
         let is_last = all.len() == 1 && tokens::seen_roles(tx).await?.is_empty();
-        Ok(if is_last && !self.is_forced { Removal::Last } else { Removal::Done(*role) })
+        Ok(match (is_last, self.is_forced) {
+            (false, _) => Removal::Done(*role),
+            (true, true) => Removal::Forced(*role),
+            (true, false) => Removal::Last,
+        })
     }
 }
 

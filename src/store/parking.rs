@@ -197,10 +197,21 @@ impl Desk {
     /// Takes a parked event out of parking, and returns its kind. A retry also makes an event due now that waits for its next try
     /// or its sign-up, unless an applier works on it. `None`: neither applied, and nothing changed. Either is in the audit log.
     pub async fn unpark(&self, id: EventId, request: RetryRequest, by: &Actor) -> Result<Option<RowKind>, Error> {
+        self.unpark_with_note(id, request, None, by).await
+    }
+
+    /// [`Desk::unpark`], with a person's own words about it in the audit log.
+    pub async fn unpark_with_note(
+        &self,
+        id: EventId,
+        request: RetryRequest,
+        note: Option<String>,
+        by: &Actor,
+    ) -> Result<Option<RowKind>, Error> {
         let (action, state) = request.act();
         let mut act =
             self.act(by, action, TargetKind::Event, id.to_string()).with_change(None, Some(state.to_string()));
-        act.entry.event = Some(id);
+        (act.entry.event, act.entry.note) = (Some(id), note);
         self.write(Unpark { id, request, act, now: self.clock.now(), ceilings: self.ceilings.get() }).await
     }
 
@@ -225,7 +236,12 @@ impl Desk {
     /// Skips all parked messages that never became an event, of one reason or all. For a reason that waits for an approval, skips
     /// everything: to refuse the approval is to skip. Returns their number. If stopped in the middle, it has skipped some. Each has
     /// a row of the audit log.
-    pub async fn skip_unreadable(&self, reason: Option<Reason>, by: &Actor) -> Result<u64, Error> {
+    pub async fn skip_unreadable(
+        &self,
+        reason: Option<Reason>,
+        note: Option<String>,
+        by: &Actor,
+    ) -> Result<u64, Error> {
         self.date_back_parked().await?;
         let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
         let refused = reason.filter(|reason| reason.is_approvable());
@@ -240,8 +256,11 @@ impl Desk {
         loop {
             // An id for each event that may be among them.
             let acts = (0..STEP_MAX).map(|_| {
-                self.act(by, Action::EventSkip, TargetKind::Event, "")
-                    .with_change(Some(EventState::Parked.to_string()), Some(EventState::Skipped.to_string()))
+                let mut act = self
+                    .act(by, Action::EventSkip, TargetKind::Event, "")
+                    .with_change(Some(EventState::Parked.to_string()), Some(EventState::Skipped.to_string()));
+                act.entry.note.clone_from(&note);
+                act
             });
             let some = self.write(SkipSome { skip: skip.clone(), acts: acts.collect() }).await?;
             skipped += some;

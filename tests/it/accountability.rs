@@ -10,7 +10,9 @@ use futures_util::{StreamExt, stream};
 use podero_bridge::admin::{AccessRefusal, ApiMethod, ApiRoute};
 use podero_bridge::app::Limits;
 use podero_bridge::clock::Clock;
-use podero_bridge::domain::audit::{Action, AuditEntry, AuditTarget, REFUSALS_A_MINUTE_MAX, TargetKind};
+use podero_bridge::domain::audit::{
+    Action, AuditEntry, AuditTarget, NOTE_CHARS_MAX, REFUSALS_A_MINUTE_MAX, TargetKind,
+};
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::identity::{Actor, Role};
 use podero_bridge::domain::verdict::{Fate, Reason};
@@ -97,7 +99,7 @@ impl Things {
             ApiRoute::RetryParked => {
                 vec![on(&self.parked[0], Value::Null), on(&self.parked[1], json!({"approve": true}))]
             }
-            ApiRoute::SkipParked => vec![on(&self.parked[2], Value::Null)],
+            ApiRoute::SkipParked => vec![on(&self.parked[2], json!({"note": "they rang"}))],
             ApiRoute::ReconnectLink => {
                 let [success, cancel] = ["done", "later"].map(|page| format!("https://utility.example/{page}"));
                 vec![on(&self.pump, json!({"success_url": success, "cancel_url": cancel}))]
@@ -318,9 +320,9 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
             "operator.add refused operator_exists - -",
             "operator.change done - viewer admin",
             "operator.change done rotated admin admin",
-            "operator.change refused unknown_operator - -",
+            "operator.change refused unknown_operator - admin",
             "operator.remove refused last_operator - -",
-            "operator.remove done - admin -",
+            "operator.remove done forced admin -",
             "operator.remove refused unknown_operator - -",
         ]
     );
@@ -362,18 +364,22 @@ async fn refused_access_has_a_row_that_repeats_nothing_of_a_stranger() {
     add_operator(folder.path(), &environment, "anna", Role::Support, PASSWORD);
     let get = |path: &str| world.http.get(world.operator(path));
     let skip = || world.http.post(world.operator(&format!("/v1/parked/{UNKNOWN}/skip")));
-    for (request, status) in [
-        (get("/v1/parked"), 401),
-        (get("/v1/parked").bearer_auth("a-token-that-nobody-has"), 401),
-        (get("/v1/customers/C-1").basic_auth("anna", Some("not hers at all")), 401),
-        (get("/v1/customers/C-1").basic_auth("berta@example.com", Some(PASSWORD)), 401),
-        (get("/v1/berta@example.com"), 401),
-        (get("/v1/parked").basic_auth("anna", Some(PASSWORD)).header("origin", "https://elsewhere.example"), 403),
-        (skip().bearer_auth(VIEWER), 403),
-        (skip().basic_auth("anna", Some(PASSWORD)), 403),
+    let (missing, wrong) =
+        ("wants the header `authorization`", "the token, or the name with its password, is not accepted");
+    for (request, status, words) in [
+        (get("/v1/parked"), 401, missing),
+        (get("/v1/parked").bearer_auth("a-token-that-nobody-has"), 401, wrong),
+        (get("/v1/customers/C-1").basic_auth("anna", Some("not hers at all")), 401, wrong),
+        (get("/v1/customers/C-1").basic_auth("berta@example.com", Some(PASSWORD)), 401, wrong),
+        (get("/v1/berta@example.com"), 401, missing),
+        (get("/v1/parked").basic_auth("anna", Some(PASSWORD)).header("origin", "https://a.example"), 403, "a web page"),
+        (skip().bearer_auth(VIEWER), 403, "takes the role admin"),
+        (skip().basic_auth("anna", Some(PASSWORD)), 403, "takes the role admin"),
     ] {
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), status, "{answer:?}");
+        let text = answer.text().await.expect("text");
+        assert!(text.contains(words), "{words}: {text}");
     }
     let rows = rows(&world).await;
     let told: Vec<String> = rows
@@ -492,6 +498,29 @@ async fn the_log_is_read_a_page_at_a_time_and_exported_by_admins() {
     world.bridge.stop().await;
 }
 
+/// A skip has the words of the one who skips, in its row alone; words that would be none are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skip_has_a_note() {
+    let (world, _, _folder) = start(Extra::default()).await;
+    let skip = async |body: String| {
+        let request = world.http.post(world.operator(&format!("/v1/parked/{UNKNOWN}/skip"))).bearer_auth(ADMIN);
+        let answer = request.body(body).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let long = "x".repeat(NOTE_CHARS_MAX + 1);
+    for body in
+        ["[]", r#"{"note": 1}"#, r#"{"note": " "}"#, r#"{"note": "a\nb"}"#, &json!({ "note": long }).to_string()]
+    {
+        let (status, text) = skip(body.to_owned()).await;
+        assert!(status == 400 && text.contains("`{\\\"note\\\": TEXT}`"), "{body}: {text}");
+    }
+    assert_eq!(skip(json!({"note": " sent again by hand "}).to_string()).await.0, 404);
+    let rows = rows(&world).await;
+    let row = rows.last().expect("a row");
+    assert_eq!((&row["action"], &row["note"]), (&"event.skip".into(), &"sent again by hand".into()));
+    world.bridge.stop().await;
+}
+
 /// A bridge that stops seals its last rows, however long it may wait for that while it runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_that_stops_seals_its_last_rows() {
@@ -590,10 +619,8 @@ async fn a_long_export_is_bounded_and_whole() {
     let text = String::from_utf8_lossy(&text);
     assert_eq!(text.matches("\"action\":\"event.skip\"").count(), ROWS);
     assert!(text.contains(&format!("{{\"head\":\"{head}\"}}")), "the last line is the head");
-    until("the other's place is free", async || {
-        (status(&mut open("format=csv&limit=1")) == "HTTP/1.1 200").then_some(())
-    })
-    .await;
+    until("the other's place is free", async || (status(&mut open("format=csv")) == "HTTP/1.1 200").then_some(()))
+        .await;
     world.bridge.stop().await;
 }
 

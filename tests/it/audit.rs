@@ -916,10 +916,11 @@ fn acts_to_export(at: Timestamp) -> Vec<AuditEntry> {
         reason: Some("unknown_operator".to_owned()),
         ..done(Action::OperatorChange, target(TargetKind::Operator, "carla"))
     };
+    let refused_role = AuditEntry { to: Some("admin".to_owned()), ..refused.clone() };
     let rotated_token =
         AuditEntry { target: target(TargetKind::Token, "grafana"), action: Action::TokenChange, ..rotated.clone() };
     let noted = AuditEntry { note: Some("they rang".to_owned()), ..skipped.clone() };
-    vec![changed, created, unknown, skipped, rotated, refused, rotated_token, noted]
+    vec![changed, created, unknown, skipped, rotated, refused, rotated_token, noted, refused_role]
 }
 
 /// The lines of an export, by one row of each kind.
@@ -962,6 +963,7 @@ async fn an_export_is_read_by_machines() {
         (3001, 3, 300_103, 2, "OP002E"),
         (3001, 3, 300_103, 1, "TO002I"),
         (3004, 3, 300_403, 1, "EV004I"),
+        (3005, 1, 300_501, 2, "OP002E"),
     ];
     assert_eq!(
         facts,
@@ -971,9 +973,11 @@ async fn an_export_is_read_by_machines() {
     let types: Vec<_> =
         ocsf.iter().map(|event| (event["user"]["type_id"].as_u64(), event["user"]["type"].as_str())).collect();
     let (person, no_user) = ((Some(1), Some("User")), (None, None));
-    assert_eq!(types, [person, person, person, no_user, person, person, (Some(99), Some("token")), no_user]);
+    assert_eq!(types, [person, person, person, no_user, person, person, (Some(99), Some("token")), no_user, person]);
     let csv = export("csv");
     assert!(csv.contains(",event,'=SUM(A1),"), "a cell is no formula");
+    let lines = csv.matches("\r\n").count();
+    assert!(csv.ends_with("\r\n") && lines == csv.matches('\n').count(), "RFC 4180: {csv}");
     let last = csv.lines().last().expect("a head");
     let head = last.split(',').find_map(|cell| cell.parse::<ChainHead>().ok());
     assert_eq!(broken(&fixture.store, Some(head.expect("a head"))).await, None);

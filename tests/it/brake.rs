@@ -452,7 +452,7 @@ async fn parked_churns_are_skipped_all_at_once(fixture: StoreFixture) {
         ids.push(fixture.asks_in_vain(&format!("C-{number}"), of(0)).await);
     }
     let other = fixture.ends("D-1", gave_up()).await;
-    let skip = |reason| fixture.store.skip_unreadable(reason, BY);
+    let skip = |reason| fixture.store.skip_unreadable(reason, None, BY);
     assert_eq!(skip(Some(Reason::GaveUp)).await.expect("the store is there"), 0);
     assert_eq!(skip(None).await.expect("the store is there"), 0, "all that never became events");
     assert_eq!(skip(Some(Reason::ChurnBrake)).await.expect("the store is there"), 3);

@@ -4,15 +4,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use podero_bridge::clock::Clock;
+use podero_bridge::domain::EventId;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::pump;
-use podero_bridge::store::{Content, Settings, Store};
+use podero_bridge::store::{AuditFilter, Content, Settings, Store};
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 
 use crate::file::expect;
-use crate::kit::{Fixture, StoreFixture};
+use crate::kit::{BY, Fixture, StoreFixture};
 use crate::running::{self, Environment};
 use crate::world::until;
 
@@ -121,7 +122,27 @@ async fn a_message_that_never_became_an_event_is_not_retried() {
     let output = run(&["parked", "retry", "--all"]);
     expect(&output, 0, "1 more never became an event");
     expect(&output, 0, "done: 1 of 1 retried");
-    expect(&run(&["parked", "skip", &id]), 0, "skipped");
+    fixture.ends("C-3", refused()).await;
+    for (which, words) in [
+        (&["--reason", "too_large"][..], "nothing matched: nothing is parked so"),
+        (&["--reason", "refused", "--json"], "nothing matched: the 1 that are parked so are events"),
+    ] {
+        expect(&run(&[&["parked", "skip"], which].concat()), 1, words);
+    }
+    expect(&run(&["parked", "skip", &id, "--note", "two\nlines"]), 64, "on one line");
+    expect(&run(&["parked", "skip", &id, "--note", "sent again by hand"]), 0, "skipped");
+    let page = fixture.store.audit_page(&AuditFilter::default(), None, 1).await.expect("the store is there");
+    assert_eq!(page.records[0].note.as_deref(), Some("sent again by hand"));
+    // It is in no lane, and its note goes with it all the same.
+    let message = EventId(id.parse().expect("an id"));
+    fixture.store.erase("C-1", &[message], true, BY).await.expect("the store is there").expect("nothing is in the way");
+    let page = fixture.store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there");
+    assert!(page.records.iter().all(|row| row.note.is_none()), "{page:?}");
+    assert_eq!(fixture.store.verify_audit(None).await.expect("the store is there").broken, None);
+    for actor in ["anna", "operator", "people:anna"] {
+        expect(&run(&["audit", "list", "--actor", actor]), 64, "`operator:NAME`");
+    }
+    expect(&run(&["audit", "list", "--after", "yesterday"]), 64, "--after");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The webhook endpoint and the admin API over real HTTP: signatures, limits, the status table, timelines, parked work.
 
+use podero_bridge::admin::{ApiMethod, ApiRoute};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
@@ -239,7 +240,7 @@ async fn every_401_has_a_challenge_that_a_client_can_answer() {
         (
             world.operator("/v1/parked/none/skip"),
             r#"Bearer realm="podero-bridge admin""#,
-            [("Bearer an-operators-own-token", 404), ("Bearer a-token-that-is-long-enough", 401), (password, 401)],
+            [("Bearer an-operators-own-token", 400), ("Bearer a-token-that-is-long-enough", 401), (password, 401)],
         ),
         (
             world.door("/v1/events/signed"),
@@ -368,6 +369,40 @@ async fn each_fault_of_an_operator_is_a_problem() {
         let (status, body, allow) = send(method, path, body).await;
         assert_problem(status, &body, expected, &name);
         assert_eq!(allow.is_some(), status == 405, "{name}");
+    }
+    world.bridge.stop().await;
+}
+
+/// One rule for every list: a value that cannot be taken as it is written is refused, and so is a parameter that there is not, which
+/// is not repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_takes_its_parameters_and_no_other() {
+    let world = World::start(Database::Sqlite, sources()).await;
+    let ask = async |path: &str| {
+        let answer = world.http.get(world.operator(path)).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    for route in ApiRoute::ALL {
+        let row = route.row();
+        if row.method != ApiMethod::Get || row.role.is_none() {
+            continue;
+        }
+        let path = row.path.replace("{id}", "01a208c1-30eb-77e5-80f8-81194b0303c0");
+        let (status, text) = ask(&format!("{path}?anna=example")).await;
+        assert!(status == 400 && text.contains("this path takes") && !text.contains("anna"), "{path}: {status} {text}");
+        if !route.query().contains(&"limit") {
+            continue;
+        }
+        assert_eq!(ask(&format!("{path}?limit=1000")).await.0, 200, "{path}");
+        for query in ["limit=0", "limit=-1", "limit=1001", "limit=99999999999999999999", "limit=1&limit=2", "after="] {
+            let (status, text) = ask(&format!("{path}?{query}")).await;
+            assert_eq!(status, 400, "{path}?{query}: {text}");
+        }
+        // The ids of heat pumps are Podero's, and have no form.
+        if ![ApiRoute::HeatPumps, ApiRoute::Alerts].contains(&route) {
+            let (status, text) = ask(&format!("{path}?after=yesterday")).await;
+            assert!(status == 400 && text.contains("`after`"), "{path}: {text}");
+        }
     }
     world.bridge.stop().await;
 }

@@ -1,9 +1,11 @@
 //! Operators: kept in the store, managed by commands, and known to the admin API by name and password.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use podero_bridge::domain::identity::{Actor, Role};
-use podero_bridge::store::{Operator, OperatorChange, Removal};
+use podero_bridge::store::{AuditFilter, Operator, OperatorChange, Removal};
 use serde_json::{Value, json};
 
 use crate::file::expect;
@@ -63,7 +65,7 @@ async fn operators_are_rows_that_are_changed_by_name_alone(fixture: StoreFixture
     // The last one goes by force, or where a token keeps the admin API closed.
     assert_eq!(remove("anna", false).await, Removal::Last);
     assert!(store.has_operators().await.expect("the store is there"));
-    assert_eq!(remove("anna", true).await, Removal::Done(Role::Support));
+    assert_eq!(remove("anna", true).await, Removal::Forced(Role::Support));
     assert!(store.add_operator("anna", operator(Role::Viewer, "h5"), &by).await.expect("the store is there"));
     store.note_tokens([("grafana", Role::Viewer, "secret")]).await.expect("the store is there");
     assert!(lacks_admin().await);
@@ -128,7 +130,47 @@ async fn commands_about_operators_say_what_they_did_and_what_they_could_not() {
     expect(&run(&["list"]), 0, "bert");
     let removed = run(&["remove", "bert", "--force"]);
     expect(&removed, 0, "operator bert was removed, with the role viewer");
-    expect(&removed, 0, "no operator is left");
+    expect(&removed, 0, "no operator is left, and no bridge was started with a token");
+    // With a token nothing opens, and nothing is said about it.
+    expect(&run(&["add", "bert", "--role", "viewer", "--password-file", &good]), 0, "operator bert was added");
+    fixture.store.note_tokens([("default", Role::Admin, "secret")]).await.expect("the store is there");
+    let removed = run(&["remove", "bert", "--force"]);
+    expect(&removed, 0, "operator bert was removed, with the role viewer");
+    assert!(!running::said(&removed).contains("open"), "{}", running::said(&removed));
+    let page = fixture.store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there");
+    let removals = page.records.iter().filter(|row| row.action == "operator.remove" && row.outcome == "done");
+    let reasons: Vec<_> = removals.map(|row| row.reason.as_deref()).collect();
+    assert_eq!(reasons, [None, Some("forced"), None], "newest first");
+}
+
+/// Where there is no terminal a password comes on standard input, and one that others may read is no secret.
+#[tokio::test]
+async fn a_password_comes_on_standard_input_and_an_exposed_file_is_told_of() {
+    let (fixture, folder) = (StoreFixture::on_sqlite().await, tempfile::tempdir().expect("a folder"));
+    let environment: Environment = vec![("STORE__URL", fixture.url.clone())];
+    let file = folder.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).expect("written");
+    let mode = |mode: u32| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("set");
+    let path = file.display().to_string();
+    for (arguments, status, words) in [
+        (["add", "anna", "--role", "viewer", "--password-file", "-"], 0, "operator anna was added"),
+        (["add", "bert", "--role", "viewer", "--password-file", "-"], 64, "at least 12 characters"),
+    ] {
+        let arguments = [&["operator"][..], &arguments].concat();
+        let stdin = if status == 0 { std::fs::File::open(&file).expect("it is there").into() } else { Stdio::null() };
+        let output = running::command(&arguments, &environment).stdin(stdin).output().expect("it runs");
+        expect(&output, status, words);
+    }
+    let anna = fixture.store.operator("anna").await.expect("the store is there").expect("it is there");
+    assert!(podero_bridge::password::is_right(PASSWORD, Some(&anna.password_hash)));
+    for (bits, is_exposed) in [(0o600, false), (0o640, false), (0o604, true), (0o602, true)] {
+        mode(bits);
+        let output = running::run(&["operator", "change", "anna", "--password-file", &path], &environment);
+        expect(&output, 0, "with another password");
+        let said = running::said(&output);
+        assert_eq!(said.contains("every user of the machine may read or change it"), is_exposed, "{bits:o}: {said}");
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
 }
 
 /// A bridge without a token, on a store that commands reach; a folder for passwords.

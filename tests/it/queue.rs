@@ -119,8 +119,8 @@ async fn what_is_no_event_has_a_bound_beyond_which_it_stays_in_the_queue(fixture
     // Skipped, they are counted no more. Messages that may still be retried stay.
     let refused = Fate::Parked { reason: Reason::Refused, detail: "create_user 422".to_owned() };
     fixture.settle_head(refused).await;
-    assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge), BY).await.expect("the store is there"), 0);
-    assert_eq!(fixture.store.skip_unreadable(None, BY).await.expect("the store is there"), 1);
+    assert_eq!(fixture.store.skip_unreadable(Some(Reason::TooLarge), None, BY).await.expect("the store is there"), 0);
+    assert_eq!(fixture.store.skip_unreadable(None, None, BY).await.expect("the store is there"), 1);
     let gauges = fixture.store.gauges(Timestamp::from_micros(0)).await.expect("the store is there");
     assert_eq!((gauges.parked, gauges.parked_unreadable), (1, 0));
 }

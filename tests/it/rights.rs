@@ -230,3 +230,24 @@ fn every_route_is_documented_with_its_role() {
     let documented: usize = paths.map(|item| item.as_object().expect("methods").len()).sum();
     assert_eq!(documented, count, "nothing else is documented");
 }
+
+/// The parameters that a route takes are those of its document.
+#[test]
+fn a_route_takes_the_parameters_of_its_document() {
+    let document = spec::admin();
+    for route in ApiRoute::ALL {
+        let row = route.row();
+        let method = row.method.name().to_lowercase();
+        let parameters =
+            document["paths"][row.path][method.as_str()]["parameters"].as_array().cloned().unwrap_or_default();
+        let mut named: Vec<&str> = parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        let mut taken = route.query().to_vec();
+        named.sort_unstable();
+        taken.sort_unstable();
+        assert_eq!(taken, named, "{}", row.path);
+    }
+}
