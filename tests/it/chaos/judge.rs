@@ -248,10 +248,13 @@ impl Run {
         if requests.missed > 0 {
             self.wrong.push(format!("{} requests were forgotten before they were read", requests.missed));
         }
-        let changes = Changes::of(&requests.read, events);
+        let changes = Changes::of(&requests.read, events, &self.ledger.events_by_key().await);
+        let mut done: BTreeMap<(&str, &str), Vec<&AuditRow>> = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.outcome() == "done") {
+            done.entry((row.event(), row.action())).or_default().push(row);
+        }
         for ((event, action), Made { keys, calls }) in &changes.made {
-            let told =
-                rows.iter().filter(|row| row.event() == event && row.action() == action && row.outcome() == "done");
+            let told = done.get(&(event.as_str(), action.as_str())).into_iter().flatten().copied();
             let (gone, told): (Vec<_>, Vec<_>) = told.partition(|row| row.reason() == "already_gone");
             // A create is told of once, however often it was called.
             let (least, most) = match action.starts_with("podero.create_") {
@@ -349,6 +352,7 @@ fn open_doubts(rows: &[AuditRow]) -> impl Iterator<Item = &AuditRow> {
 /// Podero's log of requests, as far as it was read.
 #[derive(Default)]
 struct Requests {
+    /// Those that changed something.
     read: Vec<Value>,
     last: u64,
     /// Those that were forgotten before they were read.
@@ -363,7 +367,10 @@ impl Requests {
             let number = request["number"].as_u64().expect("a number");
             self.missed += number - self.last - 1;
             self.last = number;
-            self.read.push(request.clone());
+            // A run makes a hundred thousand requests, and most are questions.
+            if request["has_acted"] == true {
+                self.read.push(request.clone());
+            }
         }
     }
 }
@@ -385,23 +392,30 @@ struct Changes {
 }
 
 impl Changes {
-    /// Of the sandbox's log: each change is named by its event and its step, as the core names it.
-    fn of(requests: &[Value], events: &[EventRow]) -> Self {
+    /// Of the sandbox's log: each change is named by its event and its step, as the core names it. `recorded` says which event
+    /// to try first; nothing is believed that the name does not show, and a call that a crash left unrecorded is looked for
+    /// among all events.
+    fn of(requests: &[Value], events: &[EventRow], recorded: &BTreeMap<String, String>) -> Self {
+        let name =
+            |event: &str, step: &str| Uuid::new_v5(&NAMESPACE, format!("step/{event}/{step}").as_bytes()).to_string();
         let mut known: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         let mut changes = Self::default();
-        for request in requests.iter().filter(|request| request["has_acted"] == true) {
+        for request in requests {
             let (Some(key), Some(operation)) = (request["idempotency_key"].as_str(), request["operation"].as_str())
             else {
                 continue;
             };
             let steps = steps(operation, request["path"].as_str().unwrap_or_default());
-            let event = steps.into_iter().find_map(|step| {
-                let of_step = known.entry(step).or_insert_with_key(|step| {
-                    let key =
-                        |event: &EventRow| Uuid::new_v5(&NAMESPACE, format!("step/{}/{step}", event.id).as_bytes());
-                    events.iter().map(|event| (key(event).to_string(), event.id.clone())).collect()
-                });
-                of_step.get(key).cloned()
+            let is_of = |event: &str| steps.iter().any(|step| name(event, step) == key);
+            let event = recorded.get(key).filter(|event| is_of(event)).cloned().or_else(|| match &steps[..] {
+                // Names of creates are made once: those are the ones that a look-up after a crash spares a repeat.
+                [step] if !step.contains('/') || step.ends_with("/main") => {
+                    let of_step = known.entry(step.clone()).or_insert_with_key(|step| {
+                        events.iter().map(|event| (name(&event.id, step), event.id.clone())).collect()
+                    });
+                    of_step.get(key).cloned()
+                }
+                _ => events.iter().find(|event| is_of(&event.id)).map(|event| event.id.clone()),
             });
             match event {
                 Some(event) => {

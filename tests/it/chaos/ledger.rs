@@ -1,5 +1,6 @@
 //! The rows of the store, read past the bridge: read-only, by short-lived connections.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,6 +211,15 @@ impl Ledger {
             texts: (3..14).map(|place| row.get(place)).collect(),
         };
         rows.iter().map(row).collect()
+    }
+
+    /// The events whose calls were recorded with an idempotency key, by that key.
+    pub async fn events_by_key(&self) -> BTreeMap<String, String> {
+        let _looking = self.looking.lock().await;
+        let mut connection = self.connect().await.expect("the store can be read");
+        let query = "SELECT idempotency_key, event_id FROM calls WHERE idempotency_key IS NOT NULL";
+        let rows = sqlx::query_as(query).fetch_all(&mut connection).await.expect("calls");
+        rows.into_iter().collect()
     }
 
     /// The head of the audit log's chain, as the store has it: the number of rows, and the last hash.
