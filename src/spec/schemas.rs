@@ -92,6 +92,9 @@ pub(super) fn uuid(description: &str) -> Value {
 
 pub(super) fn or_null(mut schema: Value) -> Value {
     schema["type"] = json!([schema["type"], "null"]);
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+    }
     schema
 }
 

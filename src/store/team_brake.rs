@@ -17,7 +17,9 @@ use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::domain::brake::{CLOCK_TOLERANCE, Tally};
-use crate::domain::team::{self, AccessEnd, Colleague, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy};
+use crate::domain::team::{
+    self, AccessEnd, Colleague, MemberRole, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy,
+};
 use crate::domain::verdict::Reason;
 
 /// The key of the brake's row: the name of the reason.
@@ -159,6 +161,9 @@ impl Write for AskTeam {
             Some(list) => list,
             None => StaffList { asked_at: held.now, staff: Vec::new(), bound: BTreeMap::new() },
         };
+        if self.is_behind(&list) {
+            return Ok(TeamAnswer::WantsList);
+        }
         let ends = self.ends(tx, &list, held.now).await?;
         if let Err(refused) = team::check(&self.policy, &self.proposal, &list, &ends, held.now) {
             let is_of_the_past = refused.reason == Reason::TooFewAdmins && list.asked_at < self.began;
@@ -180,6 +185,16 @@ impl AskTeam {
     /// One without staff shows no admins.
     fn is_fresh(&self, list: &StaffList, now: Timestamp) -> bool {
         is_past(list.asked_at, now) && now.since(list.asked_at) <= self.policy.list_max_age && !list.staff.is_empty()
+    }
+
+    /// True if the list is older than the look-up that showed the member as an admin, whom it lacks: how many there are besides is not
+    /// told by it.
+    fn is_behind(&self, list: &StaffList) -> bool {
+        let Some(user) = self.proposal.user.filter(|_| self.proposal.role == Some(MemberRole::Admin)) else {
+            return false;
+        };
+        let has = list.staff.iter().any(|one| one.id == user && one.is_active_admin());
+        self.proposal.wants_list() && !has && list.asked_at < self.began
     }
 
     /// The ends of access that are scheduled, and those that were decided and that the list cannot show yet.

@@ -245,6 +245,9 @@ async fn a_list_that_is_too_old_is_no_answer(fixture: StoreFixture) {
     let later = fixture.clock.now().plus(Duration::from_secs(1));
     assert_eq!(ask(&fixture.store, &one, later).await, TeamAnswer::WantsList, "before it refuses it wants a new one");
     assert_eq!(reason(&ask(&fixture.store, &one, began).await), Some(Reason::TooFewAdmins));
+    team.lists([2]).await;
+    let now = fixture.clock.now().plus(Duration::from_secs(1));
+    assert_eq!(ask(&fixture.store, &one, now).await, TeamAnswer::WantsList, "it lacks the admin, who came later");
 }
 
 async fn the_brake_admits_as_many_removals_as_may_be(fixture: StoreFixture) {

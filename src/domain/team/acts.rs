@@ -54,6 +54,14 @@ fn note_unheard(work: &mut MemberWork, unheard: UnheardOfMember) {
     known.drain(..known.len().saturating_sub(UNHEARD_MAX));
 }
 
+/// True if the event made an invitation of which nothing was heard.
+pub(super) fn may_have_invited(work: &MemberWork) -> bool {
+    let is_it = |unheard: &UnheardOfMember| {
+        unheard.event == work.event.id && matches!(unheard.call, UnheardMemberCall::Create { .. })
+    };
+    work.member.unheard.iter().any(is_it)
+}
+
 /// Notes the effects of unheard calls that a look-up by our key showed.
 pub(super) fn note_findings(work: &mut MemberWork, found: Option<&Colleague>, now: Timestamp) {
     for unheard in std::mem::take(&mut work.member.unheard) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::super::customer::Fact;
-use super::super::{Stamp, Timestamp};
+use super::super::{EventId, Stamp, Timestamp};
 use super::call::{Colleague, MemberChanges};
 use super::event::{ExpiryChange, MemberField, MemberRole, Profile, TeamEvent, TeamHappening};
 use super::unheard::UnheardOfMember;
@@ -107,6 +107,9 @@ pub struct MemberAtPodero {
     /// The time until which a change without an answer may be under way: no call about the member is made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_until: Option<Timestamp>,
+    /// The join that invited the user, as far as it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invited_by: Option<EventId>,
 }
 
 /// Our knowledge of the member's user at Podero.

@@ -207,7 +207,9 @@ fn change(work: &MemberWork, observed: &Colleague) -> MemberNext {
     let changes_email = profile.contains_key(&MemberField::Email);
     let changes = MemberChanges { profile, role, external_id };
     let end = work.event.happening.expiry_said().is_some().then(|| facts.expires_at()).flatten();
-    let is_new_end = end.is_some() && end != work.member.facts.expires_at();
+    // Of a user whom this join invited, the policy has allowed it with the invitation.
+    let is_invited_so = work.member.podero.invited_by == Some(work.event.id);
+    let is_new_end = end.is_some() && end != work.member.facts.expires_at() && !is_invited_so;
     let loss = match (role, end.filter(|_| is_new_end)) {
         (Some(MemberRole::Staff), _) => Some(AccessLoss { kind: LossKind::Demotion, at: None }),
         (Some(MemberRole::Admin) | None, Some(at)) => Some(AccessLoss { kind: LossKind::End, at: Some(at) }),

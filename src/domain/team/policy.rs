@@ -272,10 +272,8 @@ fn enough_admins(
             |(admin, known): &&(&Colleague, Option<Timestamp>)| end(admin, *known).is_none_or(|at| at > moment);
         u64::try_from(admins.iter().filter(is_there).count()).unwrap_or(u64::MAX)
     };
-    // An access that ends by itself is refused by its own end, so the end that is being carried out does not count before.
-    let before = |admin: &Colleague, known: Option<Timestamp>| {
-        if admin.id == user && loss.kind == LossKind::Expired { None } else { known }
-    };
+    // A look-up has just shown that the user is there still: an end that has passed was refused, or is what this change carries out.
+    let before = |admin: &Colleague, known: Option<Timestamp>| known.filter(|at| admin.id != user || *at > now);
     let after = |admin: &Colleague, known: Option<Timestamp>| {
         if admin.id == user { Some(gone_at) } else { known }
     };

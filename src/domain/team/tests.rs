@@ -105,6 +105,8 @@ struct World {
     /// Podero refuses to delete anyone.
     refuses_deletions: bool,
     invitations: u32,
+    /// True if an invitation is accepted as soon as it is sent.
+    joins_at_once: bool,
     next_id: u128,
     now: i64,
     rows: Vec<(Action, AuditOutcome)>,
@@ -122,6 +124,7 @@ impl World {
             overtaken: Vec::new(),
             refuses_deletions: false,
             invitations: 0,
+            joins_at_once: false,
             next_id: 100,
             now: 1_000,
             rows: Vec::new(),
@@ -176,7 +179,7 @@ impl World {
                     external_id,
                     profile,
                     last_login: None,
-                    has_joined: false,
+                    has_joined: self.joins_at_once,
                 };
                 self.users.insert(user, made);
                 MemberDone::Created { user }
@@ -514,7 +517,7 @@ fn admins_never_run_out_now_or_later() {
     let mut never_joined = admins(3);
     never_joined.staff[0].has_joined = false;
     assert_eq!(asked(&never_joined, leave, &[]), Ok(()), "the number does not fall");
-    assert_eq!(asked(&admins(1), leave, &[ends(1, 50)]), Ok(()), "gone by another decision already");
+    assert_eq!(asked(&admins(2), leave, &[ends(1, 50)]), too_few, "it is there still, whatever was decided");
 }
 
 #[test]
@@ -551,6 +554,21 @@ fn an_end_that_is_near_or_past_is_told_or_carried_out_at_once() {
     // A join whose access has passed invites no one.
     assert_eq!(world.play(&event(6_000, joined_until(Staff, 5_900))).fate, Fate::Superseded);
     assert_eq!(world.invitations, 1);
+}
+
+#[test]
+fn a_join_is_not_refused_for_the_end_of_the_access_that_it_gave() {
+    for trouble in [Trouble::AnswerLost, Trouble::Crash] {
+        let mut world = World::new(enabled());
+        world.joins_at_once = true;
+        for gone in [1, 2] {
+            world.users.remove(&Uuid::from_u128(gone));
+        }
+        let mut troubles = [Trouble::None, Trouble::None, trouble].into_iter();
+        let joined = world.play_through(&event(10, joined_until(Admin, 900_000)), &mut troubles);
+        assert!(matches!(joined.fate, Fate::Applied { .. }), "{:?}", joined.fate);
+        assert_eq!((world.invitations, joined.follow_ups.len()), (1, 2));
+    }
 }
 
 #[test]

@@ -80,6 +80,9 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
             // One who has no key of ours yet is not found by it: the list tells what became of a deletion.
             if found.is_some() || !work.may_be_adopted() {
                 note_interrupted(work, found.as_ref(), policy);
+                if found.is_some() && acts::may_have_invited(work) {
+                    work.member.podero.invited_by = Some(work.event.id);
+                }
                 acts::note_findings(work, found.as_ref(), moment.now);
             }
             looked_up(work, found)
@@ -92,6 +95,7 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
             let MemberCall::CreateMember { member, role, profile } = call else { return go_on };
             work.failures = 0;
             work.failing_since = None;
+            work.member.podero.invited_by = Some(work.event.id);
             work.member.podero.user = ObservedMember::Present(Colleague {
                 id: user,
                 role: (*role).into(),

@@ -15,6 +15,8 @@ use podero_bridge::podero::Partner;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::planted::Planted;
+
 thread_local! {
     static ASKER: Cell<u64> = const { Cell::new(0) };
 }
@@ -28,14 +30,19 @@ pub(super) fn asking_as(actor: u64) {
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
     Event(Call),
+    /// With its `Idempotency-Key`.
+    Member(MemberCall, Option<Uuid>),
     ListUsers,
-    ObserveHeatPumps { user: Uuid },
+    ObserveHeatPumps {
+        user: Uuid,
+    },
 }
 
 /// The answer to any call.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     Event(Done),
+    Member(MemberDone),
     Users(Vec<UserFound>),
     HeatPumps(Vec<Observation>),
 }
@@ -56,11 +63,18 @@ pub(super) struct Question {
 
 /// All questions that wait; the partner and the broker of the simulation in one.
 #[derive(Clone, Default)]
-pub(super) struct Gates(Arc<Mutex<Vec<Question>>>);
+pub(super) struct Gates {
+    questions: Arc<Mutex<Vec<Question>>>,
+    planted: Planted,
+}
 
 impl Gates {
+    pub(super) fn with(planted: Planted) -> Self {
+        Self { planted, ..Self::default() }
+    }
+
     pub(super) fn waiting(&self) -> MutexGuard<'_, Vec<Question>> {
-        self.0.lock().expect("no code panics while it holds the questions")
+        self.questions.lock().expect("no code panics while it holds the questions")
     }
 
     pub(super) fn has_question_of(&self, actor: u64) -> bool {
@@ -93,8 +107,17 @@ impl Partner for Gates {
         self.told(Asked::Event(call.clone()), key, Some(until), of).await
     }
 
-    async fn call_for_member(&self, call: &MemberCall, _: Option<Uuid>, _: Timestamp) -> Reply<MemberDone> {
-        panic!("no sender of this world tells of members: {call:?}")
+    async fn call_for_member(&self, call: &MemberCall, key: Option<Uuid>, until: Timestamp) -> Reply<MemberDone> {
+        let asked = || {
+            let of = |told| if let Answer::Member(done) = told { Some(done) } else { None };
+            self.told(Asked::Member(call.clone(), key), key, Some(until), of)
+        };
+        let mut reply = asked().await;
+        let is_unheard = matches!((call, &reply), (MemberCall::CreateMember { .. }, Reply::Unknown { .. }));
+        if is_unheard && self.planted == Planted::InvitesAgain {
+            reply = asked().await;
+        }
+        reply.map(|done| self.planted.in_answer(done))
     }
 
     async fn list_users(&self) -> Reply<Vec<UserFound>> {

@@ -6,17 +6,21 @@
 
 mod gates;
 mod lives;
+mod members;
 mod observer;
+mod planted;
 mod podero;
 mod promises;
 mod replica;
 mod run;
+mod team;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use run::{Planted, Report, play};
+use planted::Planted;
+use run::{Report, play};
 
 use crate::servers::environment;
 
@@ -25,7 +29,7 @@ const SEEDS: u64 = 200;
 /// Seeds in which a planted mistake must be noticed.
 const PLANTED_SEEDS: u64 = 30;
 /// Strikes that must come in that many seeds, and their minimum: a weather that never comes finds nothing.
-const STRIKES_MIN: [(&str, usize); 25] = [
+const STRIKES_MIN: [(&str, usize); 30] = [
     ("looked after by hand", 5),
     ("answered", 3_000),
     ("acted, unheard", 100),
@@ -52,7 +56,13 @@ const STRIKES_MIN: [(&str, usize); 25] = [
     // Most customers here are about to move or to leave, and have no alert; the fleet's simulation has the others.
     ("told: an alert", 5),
     ("told: an alert that ends", 5),
+    ("team: a member joined", 200),
+    ("team: a member left", 200),
+    ("team: an access expired", 40),
+    ("team: an end was moved", 30),
+    ("team: parked as too few admins", 15),
 ];
+
 fn report(seed: u64, planted: Planted, is_shown: bool) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     // Without the scheduler's own budget, which would make a poll end by chance.
@@ -133,5 +143,22 @@ fn simulation_the_oracle_notices_mistakes_that_are_planted_in_the_brake() {
         let noticed = broken.filter(|why| why.starts_with("brake: ") && why.contains(seen)).count();
         println!("{planted:?}: noticed in {noticed} of {PLANTED_SEEDS}");
         assert!(noticed > 0, "{planted:?} is not noticed");
+    }
+}
+
+#[test]
+fn simulation_the_oracle_notices_mistakes_that_are_planted_in_the_team() {
+    for (planted, seen) in [
+        (Planted::InvitesAgain, "a second invitation of"),
+        (Planted::CountsInvited, "active admins, and there must be"),
+        (Planted::DecidesAlone, "active admins, and there must be"),
+    ] {
+        let is_noticed = |seed: &u64| {
+            let broken = report(*seed, planted, false).broken;
+            broken.is_some_and(|why| why.starts_with("team: ") && why.contains(seen))
+        };
+        let first = (0..SEEDS).find(is_noticed);
+        println!("{planted:?}: noticed first in {first:?}");
+        assert!(first.is_some(), "{planted:?} is not noticed");
     }
 }

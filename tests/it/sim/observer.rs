@@ -2,11 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::brake::Brake;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row};
+
+use super::replica::REQUEST_TIME_MAX;
+use super::team::MemberRow;
+
+/// Limit of the time in which a lane may stay closed to a leave after the last call for the member: as long as that call, without an
+/// answer, may be under way; and the clock is set back at times.
+const LEAVE_WAITS_MAX: Duration = Duration::from_secs(2 * REQUEST_TIME_MAX.as_secs());
 
 pub(super) struct Observer {
     connection: SqliteConnection,
@@ -19,10 +27,26 @@ pub(super) struct Observer {
     known_ends: BTreeMap<String, (String, i64)>,
     /// Churns that the brake has parked once.
     pub(super) braked: BTreeSet<String>,
+    /// Events of members that the brake of the team has parked once.
+    pub(super) braked_members: BTreeSet<String>,
+    /// Leaves that are due and have not been begun, each since the look that showed it first.
+    leaves: BTreeMap<String, Leave>,
+    /// The last look that showed a lane as claimed.
+    claimed_at: BTreeMap<String, Timestamp>,
+    /// Events that have been begun.
+    ever_begun: BTreeSet<String>,
     /// Clearances, as they were looked at last.
     clearances: BTreeMap<String, Option<String>>,
     /// Churns that were admitted, with the moment; none is older than the one before.
     admitted: Vec<(String, Timestamp)>,
+}
+
+/// A leave that is due.
+#[derive(Clone)]
+struct Leave {
+    lane: String,
+    time: i64,
+    since: Timestamp,
 }
 
 /// An event's row at the end.
@@ -53,31 +77,39 @@ impl Observer {
             ended: Vec::new(),
             known_ends: BTreeMap::new(),
             braked: BTreeSet::new(),
+            braked_members: BTreeSet::new(),
+            leaves: BTreeMap::new(),
+            claimed_at: BTreeMap::new(),
+            ever_begun: BTreeSet::new(),
             clearances: BTreeMap::new(),
             admitted: Vec::new(),
         }
     }
 
     /// Looks at what was committed since the last look. The error is a broken promise.
-    pub(super) async fn look(&mut self) -> Result<Vec<String>, String> {
+    pub(super) async fn look(&mut self, now: Timestamp) -> Result<Vec<String>, String> {
         let mut news = Vec::new();
-        self.claims(&mut news).await?;
+        self.claims(&mut news, now).await?;
         self.ends(&mut news).await?;
+        self.leaves(now).await?;
         let pending = sqlx::query("SELECT id FROM events WHERE state = 'pending'").fetch_all(&mut self.connection);
         self.pending = pending.await.expect("readable").iter().map(|row| row.get(0)).collect();
         Ok(news)
     }
 
     /// I2 and the order of a lane: what is begun is the oldest that was there, or what was begun before.
-    async fn claims(&mut self, news: &mut Vec<String>) -> Result<(), String> {
+    async fn claims(&mut self, news: &mut Vec<String>, now: Timestamp) -> Result<(), String> {
         let rows = sqlx::query("SELECT lane, begun, fence FROM lanes WHERE claimed = 1 AND begun IS NOT NULL");
         for row in rows.fetch_all(&mut self.connection).await.expect("readable") {
             let (lane, begun, fence): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
+            self.claimed_at.insert(lane.clone(), now);
+            self.ever_begun.insert(begun.clone());
             let before = self.begun.insert(lane.clone(), (begun.clone(), fence));
             if before.as_ref() == Some(&(begun.clone(), fence)) {
                 continue;
             }
             news.push(format!("{lane} is claimed for {begun} under {fence}"));
+            self.overtakes(&lane, &begun).await?;
             let last = before.map(|(known, _)| known);
             let was_begun = last.as_ref() == Some(&begun);
             let older = sqlx::query(
@@ -91,11 +123,96 @@ impl Observer {
             let known = older.iter().map(|row| (row.get::<String, _>(0), row.get::<i64, _>(1)));
             let mut known = known.filter(|(id, failures)| !may_have_waited(id, *failures)).map(|(id, _)| id);
             let overtaken = known.find(|id| self.pending.contains(id));
-            if let (false, Some(older)) = (was_begun, overtaken) {
+            let is_leave = sqlx::query("SELECT 1 FROM events WHERE id = $1 AND type = 'team.member_left'").bind(&begun);
+            let is_leave = is_leave.fetch_optional(&mut self.connection).await.expect("readable").is_some();
+            if let (false, Some(older)) = (was_begun || is_leave, overtaken) {
                 return Err(format!("order: {begun} of {lane} is begun before the older {older}, which was there"));
             }
         }
         Ok(())
+    }
+
+    /// A leave that was due goes before all older events of its member.
+    async fn overtakes(&mut self, lane: &str, begun: &str) -> Result<(), String> {
+        let time = sqlx::query("SELECT time FROM events WHERE id = $1").bind(begun);
+        let time: i64 = time.fetch_one(&mut self.connection).await.expect("readable").get(0);
+        let mine = (time, begun);
+        let passed = self.leaves.iter().find(|(id, leave)| leave.lane == lane && (leave.time, id.as_str()) > mine);
+        match passed {
+            Some((leave, _)) => {
+                Err(format!("team: {begun} of {lane} is begun before the leave {leave}, which was due"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The newest leave of a member that is due waits for nothing but a call that is under way, or may be; one that is older than a join
+    /// that was begun is no news any more.
+    async fn leaves(&mut self, now: Timestamp) -> Result<(), String> {
+        let rows = sqlx::query(
+            "SELECT events.id, events.lane, events.time, events.due_at, lanes.claimed, lanes.ready_at FROM events \
+             JOIN lanes ON lanes.lane = events.lane WHERE events.type = 'team.member_left' AND events.state = 'pending' \
+             AND NOT EXISTS (SELECT 1 FROM events AS newer WHERE newer.lane = events.lane AND newer.type = events.type \
+             AND newer.state = 'pending' AND (newer.time, newer.id) > (events.time, events.id)) \
+             AND NOT EXISTS (SELECT 1 FROM events AS begun WHERE begun.id = lanes.begun \
+             AND begun.state = 'pending' AND (begun.time, begun.id) > (events.time, events.id))",
+        );
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        let mut leaves = BTreeMap::new();
+        for row in rows {
+            let (id, lane, time, due_at): (String, String, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+            if self.ever_begun.contains(&id) {
+                continue;
+            }
+            let since = self.leaves.get(&id).map_or(now, |leave| leave.since);
+            let last = self.claimed_at.get(&lane).copied().map_or(since, |at| at.max(since));
+            let latest = last.plus(LEAVE_WAITS_MAX).micros();
+            let (is_claimed, ready_at): (bool, Option<i64>) = (row.get(4), row.get(5));
+            if !is_claimed && ready_at.is_none_or(|at| at.max(due_at) > latest) {
+                let (due, ready) = (Timestamp::from_micros(due_at), ready_at.map(Timestamp::from_micros));
+                return Err(format!(
+                    "team: the leave {id}, seen at {since}, is due at {due}, and {lane} is ready at {ready:?}"
+                ));
+            }
+            leaves.insert(id, Leave { lane, time, since });
+        }
+        self.leaves = leaves;
+        Ok(())
+    }
+
+    /// The events that take a member's access away and have not ended, each with the moment before which it may not.
+    pub(super) async fn removals(&mut self) -> Vec<(String, Timestamp)> {
+        let rows = sqlx::query(
+            "SELECT id, CASE WHEN type = 'team.access_expired' THEN time ELSE 0 END FROM events \
+             WHERE type IN ('team.member_left', 'team.access_expired') AND state = 'pending' ORDER BY id",
+        );
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        rows.iter().map(|row| (row.get(0), Timestamp::from_micros(row.get(1)))).collect()
+    }
+
+    /// All events of members, the bridge's own among them.
+    pub(super) async fn member_events(&mut self) -> Vec<MemberRow> {
+        let rows = sqlx::query(
+            "SELECT id, lane, type, time, CASE WHEN origin = '/hr' THEN origin_id END, state, reason, settled_at FROM events \
+             WHERE type LIKE 'team.%' ORDER BY id",
+        );
+        let rows = rows.fetch_all(&mut self.connection).await.expect("readable");
+        let row = |row: &sqlx::sqlite::SqliteRow| MemberRow {
+            id: row.get(0),
+            lane: row.get(1),
+            type_name: row.get(2),
+            time: Timestamp::from_micros(row.get(3)),
+            origin_id: row.get(4),
+            state: row.get(5),
+            reason: row.get(6),
+            settled_at: row.get::<Option<i64>, _>(7).map(Timestamp::from_micros),
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Plants a mistake.
+    pub(super) async fn plant(&mut self, statement: &'static str) {
+        sqlx::query(statement).execute(&mut self.connection).await.expect("it is planted");
     }
 
     async fn ends(&mut self, news: &mut Vec<String>) -> Result<(), String> {
@@ -113,6 +230,9 @@ impl Observer {
             }
             let reason = row.get::<Option<String>, _>(3).unwrap_or_default();
             news.push(format!("{id} is {state} {reason}"));
+            if reason == "team_brake" {
+                self.braked_members.insert(id.clone());
+            }
             // A churn that the brake has parked has had no effect, not even in part.
             self.ended.push((id, if reason == "churn_brake" { "braked".to_owned() } else { state }));
         }

@@ -7,6 +7,7 @@ use podero_bridge::domain::call::{
     BuildingFound, Call, Changes, Done, PumpFound, Refusal, RefusalKind, Reply, UserFound,
 };
 use podero_bridge::domain::event::{BuildingKey, Field, FieldValue, Record};
+use podero_bridge::domain::team::{Colleague, MemberCall, MemberDone, MemberField, MemberRole, PoderoRole, Profile};
 use podero_bridge::domain::{Stamp, Timestamp};
 use podero_bridge::sandbox::access::{SandboxActor, UserRole};
 use podero_bridge::sandbox::model::{
@@ -31,6 +32,10 @@ pub(super) struct Podero {
     pub(super) made_again: Vec<(Uuid, String, String)>,
     /// Heat pumps that ever were out of reach: no other may be reported as lost.
     pub(super) lapsed: BTreeSet<Uuid>,
+    /// Keys of invitations that were sent.
+    invited: BTreeSet<Uuid>,
+    /// `team.min_admins`.
+    min_admins: u64,
 }
 
 type Acted = Result<Answer, SandboxError>;
@@ -44,7 +49,72 @@ impl Podero {
             made_for: BTreeMap::new(),
             made_again: Vec::new(),
             lapsed: BTreeSet::new(),
+            invited: BTreeSet::new(),
+            min_admins: 0,
         }
+    }
+
+    /// Makes the colleagues whom Podero has before the first event: admins, and the last of them has never joined in some runs.
+    pub(super) fn found(&mut self, emails: &[String], have_all_joined: bool, min_admins: u64, now: Timestamp) {
+        self.min_admins = min_admins;
+        for email in emails {
+            let body = json!({"email": email, "role": "admin"});
+            let wanted = CreateUser::read(&body, &self.world.variants).expect("complete");
+            self.world.create_user(US, wanted, now).expect("there is none");
+        }
+        let joining = if have_all_joined { emails.len() } else { emails.len().saturating_sub(1) };
+        for _ in 0..joining {
+            self.join(0, now);
+        }
+    }
+
+    /// The invited persons who have not joined.
+    fn invitations(&self) -> Vec<String> {
+        let is_open = |user: &User| !user.deleted && user.joined_at.is_none();
+        let mails = self.world.mailbox().iter();
+        let open = mails.filter(|mail| self.world.all_users().any(|user| user.id == mail.user_id && is_open(user)));
+        open.map(|mail| mail.accept_token.clone()).collect()
+    }
+
+    /// One of those who were invited joins; `None`: there is no such person.
+    pub(super) fn join(&mut self, place: usize, now: Timestamp) -> Option<String> {
+        let open = self.invitations();
+        let token = open.get(place % open.len().max(1))?;
+        let body = json!({"password": "correct horse battery", "terms_accepted": true});
+        Some(self.world.accept_invitation(token, &body, now).expect("an open invitation").email.clone())
+    }
+
+    /// The admins who can act.
+    fn active_admins(&self) -> impl Iterator<Item = &User> {
+        let is_active = |user: &&User| user.role == UserRole::Admin && !user.deleted && user.joined_at.is_some();
+        self.world.all_users().filter(is_active)
+    }
+
+    /// No call for a member may invite twice, or leave too few admins.
+    fn refuse_broken(&mut self, call: &MemberCall, key: Option<Uuid>) -> Result<(), String> {
+        let loser = match call {
+            MemberCall::CreateMember { member, .. } => {
+                if let Some(there) = self.living(member.as_str()).next() {
+                    return Err(format!("team: a second invitation of {member} is asked for beside {}", there.id));
+                }
+                if key.is_some_and(|key| self.invited.contains(&key)) {
+                    return Err(format!("team: a second invitation of {member} is asked for by one event"));
+                }
+                return Ok(());
+            }
+            MemberCall::DeleteMember { user, .. } => *user,
+            MemberCall::UpdateMember { user, changes } if changes.role == Some(MemberRole::Staff) => *user,
+            MemberCall::UpdateMember { .. } | MemberCall::FindMember { .. } | MemberCall::ListStaff { .. } => {
+                return Ok(());
+            }
+        };
+        let admins: Vec<Uuid> = self.active_admins().map(|admin| admin.id).collect();
+        let left = admins.iter().filter(|admin| **admin != loser).count() as u64;
+        if left < self.min_admins && admins.contains(&loser) {
+            let least = self.min_admins;
+            return Err(format!("team: {call:?} leaves {left} active admins, and there must be {least}"));
+        }
+        Ok(())
     }
 
     /// Does what the call says; the error is a broken promise of the bridge's, not Podero's no.
@@ -55,7 +125,11 @@ impl Podero {
                 return Err(format!("a second user of {external_id} is asked for beside {there}"));
             }
         }
+        if let Asked::Member(call, key) = call {
+            self.refuse_broken(call, *key)?;
+        }
         let acted = match call {
+            Asked::Member(call, key) => self.perform_for_member(call, *key, now).map(Answer::Member),
             Asked::Event(call) => self.perform(call, now).map(Answer::Event),
             Asked::ListUsers => self.list_users(),
             Asked::ObserveHeatPumps { user } => self.observe(*user, now),
@@ -73,6 +147,9 @@ impl Podero {
             Err(SandboxError::NotFound) if matches!(call, Asked::Event(Call::FindUser { .. })) => {
                 Reply::Done(Answer::Event(Done::UserLookedUp(None)))
             }
+            Err(SandboxError::NotFound) if matches!(call, Asked::Member(MemberCall::FindMember { .. }, _)) => {
+                Reply::Done(Answer::Member(MemberDone::LookedUp(None)))
+            }
             Err(refusal) => Reply::Refused(refused(&refusal)?),
         })
     }
@@ -84,6 +161,48 @@ impl Podero {
     fn observe(&self, user: Uuid, now: Timestamp) -> Acted {
         let pumps = self.world.heat_pumps(US, user, false)?.into_iter();
         Ok(Answer::HeatPumps(pumps.map(|pump| self.observation(pump, now)).collect()))
+    }
+
+    fn perform_for_member(
+        &mut self,
+        call: &MemberCall,
+        key: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<MemberDone, SandboxError> {
+        let variants = self.world.variants;
+        match call {
+            MemberCall::FindMember { member } => {
+                let found = self.world.find_user(US, member.as_str(), false)?;
+                Ok(MemberDone::LookedUp(Some(colleague(found))))
+            }
+            MemberCall::ListStaff { email } => {
+                let listed: Vec<Colleague> = self.world.users(US, false)?.into_iter().map(colleague).collect();
+                let is_it = |one: &&Colleague| email.as_deref().is_some_and(|email| one.has_address(email));
+                let holder = listed.iter().find(is_it).cloned();
+                let staff = listed.into_iter().filter(|one| one.role.of_member().is_some()).collect();
+                Ok(MemberDone::StaffListed { staff, holder })
+            }
+            MemberCall::CreateMember { member, role, profile } => {
+                let mut body = body_of_member(profile);
+                body.insert("role".into(), json!(role.name()));
+                body.insert("external_user_id".into(), json!(member.as_str()));
+                let wanted = CreateUser::read(&Value::Object(body), &variants)?;
+                let user = self.world.create_user(US, wanted, now)?.id;
+                self.invited.extend(key);
+                Ok(MemberDone::Created { user })
+            }
+            MemberCall::UpdateMember { user, changes } => {
+                let mut body = body_of_member(&changes.profile);
+                body.extend(changes.role.map(|role| ("role".to_owned(), json!(role.name()))));
+                let id = changes.external_id.as_ref();
+                body.extend(id.map(|id| ("external_user_id".to_owned(), json!(id.as_str()))));
+                let wanted = UpdateUser::read(&Value::Object(body), &variants)?;
+                self.world.update_user(US, *user, wanted, now).map(|_| MemberDone::Updated)
+            }
+            MemberCall::DeleteMember { user, soft } => {
+                self.world.delete_user(US, *user, *soft).map(|()| MemberDone::Deleted)
+            }
+        }
     }
 
     fn perform(&mut self, call: &Call, now: Timestamp) -> Result<Done, SandboxError> {
@@ -179,6 +298,12 @@ impl Podero {
         self.world.all_users().filter(is_his)
     }
 
+    /// The users of all customers that are not deleted.
+    pub(super) fn customers(&self) -> impl Iterator<Item = Uuid> {
+        let is_one = |user: &&User| !user.deleted && user.role == UserRole::User;
+        self.world.all_users().filter(is_one).map(|user| user.id)
+    }
+
     /// The buildings of a user.
     pub(super) fn buildings(&self, user: Uuid) -> Vec<(Uuid, Record)> {
         let mine = self.world.all_buildings().filter(|there| there.user_id == user);
@@ -233,6 +358,30 @@ fn refused(refusal: &SandboxError) -> Result<Refusal, String> {
         | SandboxError::Full(_) => return Err(format!("Podero is asked for what it must refuse: {refusal:?}")),
     };
     Ok(Refusal { kind, status: refusal.status(), detail: refusal.to_string() })
+}
+
+fn body_of_member(profile: &Profile) -> Map<String, Value> {
+    profile.iter().map(|(field, text)| (field.name().to_owned(), json!(text))).collect()
+}
+
+fn colleague(user: &User) -> Colleague {
+    let text = |field: MemberField| match field {
+        MemberField::Email => Some(user.email.clone()),
+        MemberField::FirstName | MemberField::LastName => user.text(field.name()).map(str::to_owned),
+    };
+    Colleague {
+        id: user.id,
+        role: match user.role {
+            UserRole::Admin => PoderoRole::Admin,
+            UserRole::Staff => PoderoRole::Staff,
+            UserRole::User => PoderoRole::User,
+            UserRole::Guest => PoderoRole::Other,
+        },
+        external_id: user.external_id().map(str::to_owned),
+        profile: MemberField::ALL.into_iter().filter_map(|field| Some((field, text(field)?))).collect(),
+        last_login: user.last_login,
+        has_joined: user.joined_at.is_some() || user.last_login.is_some(),
+    }
 }
 
 fn body_of(record: &Record) -> Map<String, Value> {

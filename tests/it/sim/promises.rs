@@ -20,8 +20,8 @@ pub(super) async fn kept(run: &mut Run) -> Check {
     if known.len() != events.len() {
         return Err("an event is there twice".to_owned());
     }
-    if let Some(lost) = run.accepted.iter().find(|id| !known.contains(id.as_str())) {
-        return Err(format!("{lost} was acknowledged and is not there"));
+    if let Some(lost) = run.told.iter().find(|told| run.accepted.contains(&told.id) && !known.contains(&*told.id)) {
+        return Err(format!("{} was acknowledged and is not there", lost.id));
     }
     if let Some(missing) = run.told.iter().find(|told| !run.accepted.contains(&told.id)) {
         return Err(format!("{} was never acknowledged", missing.id));
@@ -78,6 +78,7 @@ pub(super) async fn kept(run: &mut Run) -> Check {
             return Err(format!("{} took effect and was told {heard} times", event.origin_id));
         }
     }
+    super::team::kept(run, &bodies).await?;
     alerts(run, &bodies)
 }
 

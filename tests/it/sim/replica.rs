@@ -1,6 +1,7 @@
 //! One bridge of the simulation: the real inbox, appliers, watch, publisher and store, each step an actor that the run
 //! polls by hand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 use podero_bridge::apply::Applier;
 use podero_bridge::broker::{Frame, Intake, IntakeResult, Properties};
 use podero_bridge::clock::Clock;
-use podero_bridge::config::Verify;
+use podero_bridge::config::{Config, Source, Verify};
 use podero_bridge::domain::alert::WatchPolicy;
 use podero_bridge::domain::event::Transport;
 use podero_bridge::domain::plan::Policy;
@@ -24,8 +25,10 @@ use podero_bridge::metrics::Metrics;
 use podero_bridge::outbound::{Publisher, ToBroker};
 use podero_bridge::permits::Permits;
 use podero_bridge::problem::ProblemKind;
+use podero_bridge::staff::Staffing;
 use podero_bridge::store::{Receipt, RetryRequest, Settings, Store, Target};
 use podero_bridge::watch::Watcher;
+use tokio::sync::Notify;
 
 use super::gates::{Gates, asking_as};
 use crate::kit::BY;
@@ -43,6 +46,10 @@ pub(super) enum Kind {
     /// Takes the delivery of this number from the queue.
     Frame(usize),
     Apply,
+    /// Works on an event of a member.
+    ApplyMember,
+    /// Reads the list of the staff.
+    ListStaff,
     Promote,
     Roster,
     Poll,
@@ -112,6 +119,8 @@ pub(super) struct Replica {
     pub(super) store: Store,
     writer: Pin<Box<dyn Future<Output = ()>>>,
     applier: Arc<Applier<Gates>>,
+    team_applier: Arc<Applier<Gates>>,
+    staffing: Arc<Staffing<Gates>>,
     watcher: Arc<Watcher<Gates>>,
     publisher: Arc<Publisher<ToBroker<Gates>>>,
     frames: Arc<Frames>,
@@ -144,11 +153,10 @@ impl Replica {
             backlog: Backlog::new(u64::MAX),
             trees: TreeBudget::default(),
             mapper: Mapper::none(),
-            types: AllowedTypes::default(),
+            types: AllowedTypes::of(&sources()).with_team(true),
         };
-        Self {
-            writer: Box::pin(writer.run()),
-            applier: Arc::new(Applier {
+        let applier = |wake: Arc<Notify>| {
+            Arc::new(Applier {
                 store: store.clone(),
                 partner: gates.clone(),
                 policy: rules.policy.clone(),
@@ -158,7 +166,18 @@ impl Replica {
                 wake_outbound: Arc::clone(&wake_outbound),
                 call_time_max: CALL_TIME_MAX,
                 request_time_max: REQUEST_TIME_MAX,
-                permits: Permits::waking(wake.clone()),
+                permits: Permits::waking(wake),
+            })
+        };
+        Self {
+            writer: Box::pin(writer.run()),
+            applier: applier(wake),
+            team_applier: applier(Arc::default()),
+            staffing: Arc::new(Staffing {
+                store: store.clone(),
+                partner: gates.clone(),
+                clock: clock.clone(),
+                policy: rules.policy.team.clone(),
             }),
             watcher: Arc::new(Watcher {
                 store: store.clone(),
@@ -168,7 +187,7 @@ impl Replica {
                 lease: CALL_TIME_MAX,
                 look_every: None,
                 clock: clock.clone(),
-                wake_outbound,
+                wake_outbound: Arc::clone(&wake_outbound),
             }),
             publisher: Arc::new(Publisher {
                 store: store.clone(),
@@ -195,6 +214,12 @@ impl Replica {
             }
             Kind::Apply => stepping(self.applier.clone(), async |stage| {
                 stage.step().await;
+            }),
+            Kind::ApplyMember => stepping(self.team_applier.clone(), async |stage| {
+                stage.member_step().await;
+            }),
+            Kind::ListStaff => stepping(self.staffing.clone(), async |stage| {
+                stage.list_step().await;
             }),
             Kind::Promote => stepping(self.store.clone(), async |store| {
                 let _ = store.promote().await;
@@ -255,12 +280,18 @@ fn stepping<S: 'static>(stage: S, step: impl AsyncFnOnce(S) + 'static) -> LocalB
     })
 }
 
+/// The one source of this world, which may send everything.
+fn sources() -> Vec<Source> {
+    let text = "[[source]]\nname = 'default'\nverify = 'none'\ntypes = ['customer.*', 'team.*']";
+    Config::parse(text, &BTreeMap::new(), true).expect("it is right").sources
+}
+
 fn webhook(body: &str, now: Timestamp) -> Delivery {
     Delivery {
         transport: Transport::Http,
         source: "default".to_owned(),
         content_type: Some("application/cloudevents+json".to_owned()),
-        headers: std::collections::BTreeMap::new(),
+        headers: BTreeMap::new(),
         body: body.as_bytes().to_vec(),
         received_at: now,
     }
@@ -271,7 +302,7 @@ fn frame(body: &str) -> Frame {
         body: body.as_bytes().to_vec(),
         content_type: Some("application/cloudevents+json".to_owned()),
         content_encoding: None,
-        headers: std::collections::BTreeMap::new(),
+        headers: BTreeMap::new(),
         message_id: None,
         exchange: String::new(),
         routing_key: "customer".to_owned(),

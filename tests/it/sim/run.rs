@@ -16,7 +16,7 @@ use podero_bridge::domain::brake::Brake;
 use podero_bridge::domain::call::{Call, OnboardingPolicy, Refusal, RefusalKind, Reply};
 use podero_bridge::domain::plan::{ChurnDelete, OldBuilding, OldHeatPumps, Policy};
 use podero_bridge::domain::retry::RetrySchedule;
-use podero_bridge::domain::team::TeamPolicy;
+use podero_bridge::domain::team::{MemberCall, TeamPolicy};
 use podero_bridge::domain::{EventId, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -26,7 +26,9 @@ use uuid::Uuid;
 
 use super::gates::{Answer, Asked, Gates, Question, Wish};
 use super::lives::{Told, life};
+use super::members::{ToldOfMember, founder_email, member_life};
 use super::observer::Observer;
+use super::planted::Planted;
 use super::podero::Podero;
 use super::replica::{Actor, Done, Kind, REQUEST_TIME_MAX, Replica, Rules};
 
@@ -41,7 +43,7 @@ pub(super) struct Report {
 }
 
 /// Length of the bad weather in actions, give or take.
-const ACTIONS: usize = 420;
+const ACTIONS: usize = 560;
 /// Limit of the looks at what is due next, in calm, until everything rests.
 const ROUNDS_MAX: usize = 600;
 /// Limit of the polls of one round, in calm.
@@ -49,31 +51,11 @@ const ROUND_POLLS_MAX: usize = 20_000;
 /// Appliers that make a bridge busy: one customer's step holds one of them.
 const APPLIERS: usize = 3;
 
+/// Limit of the time by which the clock is set back at once.
+const CLOCK_BACK_MAX: Duration = Duration::from_secs(5);
+
 /// Result of a check: the broken promise.
 pub(super) type Check = Result<(), String>;
-
-/// A mistake in the bridges that the oracle must notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Planted {
-    /// There is none.
-    Nothing,
-    /// The brake admits one churn more than it may.
-    OneTooMany,
-    /// No churn asks the brake.
-    NobodyAsks,
-}
-
-impl Planted {
-    /// The brake as the bridges have it.
-    fn in_brake(self, brake: Option<Brake>) -> Option<Brake> {
-        let one_more = |brake: Brake| Brake { count: brake.count.map(|count| count + 1), ..brake };
-        match self {
-            Self::Nothing => brake,
-            Self::OneTooMany => brake.map(one_more),
-            Self::NobodyAsks => None,
-        }
-    }
-}
 
 /// Probability of each kind of weather in this run: drawn again for each seed, so that some runs are all of one kind.
 struct Weather {
@@ -148,6 +130,7 @@ impl Weather {
 /// A delivery on its way: an event, by webhook or by queue.
 #[derive(Clone, Copy)]
 struct Sent {
+    /// Its place among all events, those of members after those of customers.
     event: usize,
     by_queue: bool,
 }
@@ -190,6 +173,7 @@ pub(super) struct Run {
     late: Vec<LateAnswer>,
     on_the_wire: Vec<OnTheWire>,
     pub(super) told: Vec<Told>,
+    pub(super) team: Vec<ToldOfMember>,
     sent: Vec<Sent>,
     /// Deliveries that no replica took yet.
     to_send: VecDeque<usize>,
@@ -232,18 +216,28 @@ impl Run {
         let mut rules = rules(&mut dice);
         let brake = brake(seed);
         rules.policy.brake = planted.in_brake(brake);
-        let gates = Gates::default();
+        let now = clock.now();
+        let founded = Founded::of(seed, start, now);
+        rules.policy.team = founded.policy;
+        let gates = Gates::with(planted);
         let mut replicas = Vec::new();
         for _ in 0..dice.random_range(1..=3) {
             replicas.push(Replica::open(&file, &clock, &gates, &rules).await);
         }
         let told: Vec<Told> = (0..dice.random_range(1..=5)).flat_map(|number| life(number, start, &mut dice)).collect();
-        let (sent, to_send) = deliveries(&told, &mut dice);
+        let subjects = told.iter().map(|told| told.customer.as_str());
+        let subjects: Vec<&str> = subjects.chain(founded.team.iter().map(|told| told.member.as_str())).collect();
+        let (sent, to_send) = deliveries(&subjects, &mut dice);
         let mut podero = Podero::new(seed);
         podero.lists_buildings = dice.random_range(0..6) > 0;
+        podero.found(&founded.admins, founded.have_all_joined, rules.policy.team.min_admins, now);
+        let mut observer = Observer::open(&file).await;
+        if let Some(statement) = planted.in_store() {
+            observer.plant(statement).await;
+        }
         Self {
             weather: Weather::of(&mut dice),
-            observer: Observer::open(&file).await,
+            observer,
             podero,
             clock,
             rules,
@@ -256,6 +250,7 @@ impl Run {
             late: Vec::new(),
             on_the_wire: Vec::new(),
             told,
+            team: founded.team,
             sent,
             to_send,
             accepted: BTreeSet::new(),
@@ -303,7 +298,7 @@ impl Run {
             4,  // a late answer arrives
             12, // time passes
             weather.pumps, 2, // an operator retries
-            weather.crash, weather.freeze, weather.drop,
+            weather.crash, weather.freeze, weather.drop, 3, // a person accepts an invitation
         ];
         match pick(&choices, &mut self.dice) {
             0 => self.send().await,
@@ -316,7 +311,23 @@ impl Run {
             7 => self.retry_parked().await,
             8 => self.crash().await,
             9 => self.freeze(),
-            _ => self.drop_actor(),
+            10 => self.drop_actor(),
+            _ => {
+                let place = self.dice.random_range(0..8);
+                if let Some(email) = self.podero.join(place, self.clock.now()) {
+                    self.note(format!("{email} accepts the invitation"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The event of a delivery: its body and its id.
+    fn message(&self, number: usize) -> (serde_json::Value, &str) {
+        let event = self.sent[number].event;
+        match event.checked_sub(self.told.len()) {
+            None => (self.told[event].json(), &self.told[event].id),
+            Some(place) => (self.team[place].json(), &self.team[place].id),
         }
     }
 
@@ -339,13 +350,14 @@ impl Run {
 
     async fn begin_step(&mut self) -> Check {
         let Some(replica) = self.some_replica() else { return Ok(()) };
-        let kinds = [Kind::Apply, Kind::Publish, Kind::Promote, Kind::Poll, Kind::Roster];
-        let kind = kinds[pick(&[12, 4, 2, self.weather.polls, self.weather.polls / 2], &mut self.dice)];
+        let kinds =
+            [Kind::Apply, Kind::ApplyMember, Kind::ListStaff, Kind::Publish, Kind::Promote, Kind::Poll, Kind::Roster];
+        let kind = kinds[pick(&[12, 12, 1, 4, 2, self.weather.polls, self.weather.polls / 2], &mut self.dice)];
         self.begin_if_free(replica, kind).await
     }
 
     async fn begin_if_free(&mut self, replica: usize, kind: Kind) -> Check {
-        let at_once = if kind == Kind::Apply { APPLIERS } else { 1 };
+        let at_once = if matches!(kind, Kind::Apply | Kind::ApplyMember) { APPLIERS } else { 1 };
         let busy = self.actors.iter().filter(|actor| actor.replica == replica && actor.kind == kind).count();
         if busy < at_once { self.begin(replica, kind).await } else { Ok(()) }
     }
@@ -353,8 +365,10 @@ impl Run {
     async fn begin(&mut self, replica: usize, kind: Kind) -> Check {
         self.actors_made += 1;
         let body = match kind {
-            Kind::Webhook(number) | Kind::Frame(number) => self.told[self.sent[number].event].json().to_string(),
+            Kind::Webhook(number) | Kind::Frame(number) => self.message(number).0.to_string(),
             Kind::Apply
+            | Kind::ApplyMember
+            | Kind::ListStaff
             | Kind::Promote
             | Kind::Roster
             | Kind::Poll
@@ -391,11 +405,14 @@ impl Run {
         match (actor.kind, done) {
             (Kind::Webhook(number), Done::Answered(true))
             | (Kind::Frame(number), Done::IntakeResult(IntakeResult::Stored)) => {
-                self.accepted.insert(self.told[self.sent[number].event].id.clone());
+                let id = self.message(number).1.to_owned();
+                self.accepted.insert(id);
             }
             (Kind::Webhook(number) | Kind::Frame(number), _) => self.to_send.push_back(number),
             (
                 Kind::Apply
+                | Kind::ApplyMember
+                | Kind::ListStaff
                 | Kind::Promote
                 | Kind::Roster
                 | Kind::Poll
@@ -443,7 +460,7 @@ impl Run {
 
     /// Checks that the commit keeps the promises that hold at every moment.
     async fn observe(&mut self) -> Check {
-        let news = self.observer.look().await?;
+        let news = self.observer.look(self.clock.now()).await?;
         self.moves += news.len();
         news.into_iter().for_each(|what| self.note(what));
         let Some(brake) = self.brake else { return Ok(()) };
@@ -455,6 +472,9 @@ impl Run {
 
     /// Checks that a call that takes a customer away on behalf of a churn has a clearance on disk.
     async fn is_cleared(&mut self, call: &Asked, key: Option<Uuid>) -> Check {
+        if let Asked::Member(call @ MemberCall::DeleteMember { .. }, _) = call {
+            return self.is_removal_due(call, key).await;
+        }
         let Asked::Event(call) = call else { return Ok(()) };
         let takes_away = matches!(call, Call::DeleteUser { .. } | Call::PauseHeatPump { .. });
         if self.brake.is_none() || !takes_away {
@@ -466,6 +486,17 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a member is removed for an event that asks for it, and for the end of an access not before that.
+    async fn is_removal_due(&mut self, call: &MemberCall, key: Option<Uuid>) -> Check {
+        let latest = self.clock.now().plus(CLOCK_BACK_MAX);
+        let removals = self.observer.removals().await;
+        match removals.iter().find(|(id, _)| call.idempotency_key(event_id(id)) == key) {
+            None => Err(format!("team: {call:?} is asked for by no event that takes the access away")),
+            Some((id, from)) if *from > latest => Err(format!("team: {call:?} of {id} is asked for before {from}")),
+            Some(_) => Ok(()),
+        }
     }
 
     // --- the world outside -----------------------------------------------------------------------------------
@@ -683,7 +714,7 @@ impl Run {
             // The clock is set back.
             _ => {
                 self.strike("clock set back");
-                let back = Duration::from_millis(self.dice.random_range(0..5_000));
+                let back = Duration::from_millis(self.dice.random_range(0..CLOCK_BACK_MAX.as_millis() as u64));
                 self.note(format!("the clock goes back {back:?}"));
                 self.clock.set_back(back);
                 return Ok(());
@@ -697,7 +728,7 @@ impl Run {
 
     fn pumps_live(&mut self) -> Check {
         let now = self.clock.now();
-        let users: Vec<Uuid> = self.podero.world.all_users().filter(|user| !user.deleted).map(|user| user.id).collect();
+        let users: Vec<Uuid> = self.podero.customers().collect();
         let pumps: Vec<Uuid> = self.podero.world.all_heat_pumps().map(|pump| pump.id).collect();
         let choice = self.dice.random_range(0..4);
         if choice == 0 && pumps.len() < 8 && !users.is_empty() {
@@ -720,7 +751,7 @@ impl Run {
         }
         let (id, reason) = &parked[self.dice.random_range(0..parked.len())];
         let kind = match reason.as_str() {
-            "churn_brake" if self.dice.random_range(0..2) == 0 => Kind::Approve(event_id(id)),
+            "churn_brake" | "team_brake" if self.dice.random_range(0..2) == 0 => Kind::Approve(event_id(id)),
             _ => Kind::Unpark(event_id(id)),
         };
         if self.looked_after(id, reason).await { self.begin(replica, kind).await } else { Ok(()) }
@@ -859,7 +890,16 @@ impl Run {
 
     /// Every stage of every bridge steps until nothing moves any more.
     async fn round(&mut self) -> Check {
-        let kinds = [Kind::Promote, Kind::Apply, Kind::Apply, Kind::Publish, Kind::Roster, Kind::Poll];
+        let kinds = [
+            Kind::Promote,
+            Kind::Apply,
+            Kind::Apply,
+            Kind::ApplyMember,
+            Kind::ApplyMember,
+            Kind::Publish,
+            Kind::Roster,
+            Kind::Poll,
+        ];
         for replica in 0..self.replicas.len() {
             for kind in kinds {
                 self.begin_if_free(replica, kind).await?;
@@ -889,17 +929,17 @@ impl Run {
         if !self.observer.unrest().await.is_empty() {
             return Ok(Due::Now);
         }
-        // A person looks after parked events. An event that waited for a sign-up that never came is looked after once, and again
-        // whenever there is something else: that may be the sign-up.
+        // A person looks after parked events. An event that waited for a sign-up that never came, or that the policy of the team
+        // refuses, is looked after once, and again whenever there is something else: that may be the sign-up.
         let mut is_any = false;
         let parked = self.observer.parked().await;
-        if parked.iter().any(|(_, reason)| reason != "no_sign_up") {
+        if parked.iter().any(|(_, reason)| !is_final(reason)) {
             self.looked_after.clear();
         }
         for (id, reason) in parked {
-            if reason != "no_sign_up" || self.looked_after.insert(id.clone()) {
+            if !is_final(&reason) || self.looked_after.insert(id.clone()) {
                 is_any = true;
-                if reason == "churn_brake" {
+                if matches!(reason.as_str(), "churn_brake" | "team_brake") {
                     self.strike("approved by hand");
                     self.begin(0, Kind::Approve(event_id(&id))).await?;
                 } else if self.looked_after(&id, &reason).await {
@@ -912,9 +952,60 @@ impl Run {
         Ok(if is_any { Due::Now } else { Due::Never })
     }
 
+    /// `team.min_admins` in this run.
+    pub(super) fn min_admins(&self) -> u64 {
+        self.rules.policy.team.min_admins
+    }
+
+    /// `team.allow_admins` in this run.
+    pub(super) fn allows_admins(&self) -> bool {
+        self.rules.policy.team.allows_admins
+    }
+
+    /// Says whether `team.protected` names anybody in this run.
+    pub(super) fn protects(&self) -> bool {
+        !self.rules.policy.team.protected.is_empty()
+    }
+
     /// Says whether old buildings are deleted in this run.
     pub(super) fn deletes_buildings(&self) -> bool {
         self.rules.policy.old_building == OldBuilding::Delete
+    }
+}
+
+/// Says whether a person's retry of an event that is parked for this may come to nothing.
+fn is_final(reason: &str) -> bool {
+    let of_policy = ["protected_member", "admin_not_allowed", "too_few_admins"];
+    matches!(reason, "no_sign_up" | "no_join" | "email_taken") || of_policy.contains(&reason)
+}
+
+/// The team of a run: the admins whom Podero has at first, and the events of HR. Dice of its own leave the customers' lives as they are.
+struct Founded {
+    admins: Vec<String>,
+    have_all_joined: bool,
+    team: Vec<ToldOfMember>,
+    policy: TeamPolicy,
+}
+
+impl Founded {
+    fn of(seed: u64, start: Timestamp, now: Timestamp) -> Self {
+        let mut dice = StdRng::seed_from_u64(seed ^ 0x07ea_3000);
+        let admins: Vec<String> = (0..dice.random_range(1..=3)).map(founder_email).collect();
+        let members = if dice.random_range(0..4) == 0 { 0 } else { dice.random_range(2..=6) };
+        let team = (0..members).flat_map(|number| member_life(number, start, now, &mut dice)).collect();
+        let window = Duration::from_secs([1_800, 6 * 3_600, 24 * 3_600][dice.random_range(0..3)]);
+        let policy = TeamPolicy {
+            is_enabled: true,
+            allows_admins: dice.random_range(0..4) > 0,
+            protected: if dice.random_range(0..4) == 0 { vec![founder_email(0)] } else { Vec::new() },
+            min_admins: dice.random_range(1..=2),
+            list_max_age: Duration::from_secs(dice.random_range(60..=300)),
+            brake: Brake { count: Some(dice.random_range(1..=6)), share: None, window },
+            deletes_softly: dice.random_range(0..4) > 0,
+            expiry_notice: Duration::from_secs(3_600),
+            ..TeamPolicy::default()
+        };
+        Self { admins, have_all_joined: dice.random_range(0..3) > 0, team, policy }
     }
 }
 
@@ -964,17 +1055,16 @@ fn brake(seed: u64) -> Option<Brake> {
 }
 
 /// Each event is sent once or more, by webhook or queue, more or less in the order in which things happened.
-fn deliveries(told: &[Told], dice: &mut StdRng) -> (Vec<Sent>, VecDeque<usize>) {
+fn deliveries(subjects: &[&str], dice: &mut StdRng) -> (Vec<Sent>, VecDeque<usize>) {
     let mut sent = Vec::new();
     let mut places: Vec<(u32, usize)> = Vec::new();
     let displaced = dice.random_range(0..4);
-    for event in 0..told.len() {
+    for event in 0..subjects.len() {
         let times = if dice.random_range(0..6) == 0 { 2 } else { 1 };
         for _ in 0..times {
             let off = if dice.random_range(0..4) < displaced { dice.random_range(0..60) } else { 0 };
-            // The customers' lives run side by side.
-            let place =
-                u32::try_from(told[..event].iter().filter(|other| other.customer == told[event].customer).count());
+            // The lives run side by side.
+            let place = u32::try_from(subjects[..event].iter().filter(|other| **other == subjects[event]).count());
             places.push((place.unwrap_or(0) * 10 + off, sent.len()));
             sent.push(Sent { event, by_queue: dice.random_range(0..2) == 0 });
         }
