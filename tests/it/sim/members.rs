@@ -50,7 +50,7 @@ enum OfMember {
         role: usize,
     },
     Left,
-    /// The join or leave, or the change of role, that was announced.
+    /// The leave, or the change of role, that was announced.
     CalledOff {
         is_role: bool,
     },
@@ -109,7 +109,8 @@ impl ToldOfMember {
     /// Says whether a later event is about the same change as this.
     pub(super) fn is_about_the_same(&self, other: &Self) -> bool {
         let change = |told: &Self| match &told.what {
-            OfMember::Joined { .. } | OfMember::Left | OfMember::CalledOff { is_role: false } => Some("membership"),
+            OfMember::Joined { .. } => Some("join"),
+            OfMember::Left | OfMember::CalledOff { is_role: false } => Some("leave"),
             OfMember::Role { .. } | OfMember::CalledOff { is_role: true } => Some("role"),
             OfMember::Named { .. } | OfMember::Prolonged { .. } => None,
         };
@@ -127,6 +128,16 @@ impl ToldOfMember {
             (OfMember::Role { .. }, OfMember::Role { .. } | OfMember::Joined { .. }) => true,
             _ => false,
         }
+    }
+
+    /// Says whether it is a join.
+    pub(super) fn is_join(&self) -> bool {
+        matches!(self.what, OfMember::Joined { .. })
+    }
+
+    /// Says whether it is a leave.
+    pub(super) fn is_leave(&self) -> bool {
+        matches!(self.what, OfMember::Left)
     }
 
     /// Says whether it calls off what was announced.
@@ -230,6 +241,8 @@ fn happening(
 pub(super) struct MemberFold {
     joined: Option<Stamp>,
     left: Option<Stamp>,
+    /// When the newest leave was said.
+    left_said: Option<Stamp>,
     email: Option<(Stamp, String)>,
     first_name: Option<(Stamp, String)>,
     /// The rank of the role, and whether it is only the least.
@@ -247,9 +260,9 @@ impl MemberFold {
     /// Takes the next event in the order in which they took effect. `arrival` sorts by arrival.
     pub(super) fn fold(&mut self, told: &ToldOfMember, arrival: &str) {
         let stamp = told.stamp(arrival);
-        let is_off = told.is_announced() && !matches!(told.what, OfMember::Left);
-        let buried_from = if is_off { told.said(arrival) } else { stamp.clone() };
-        if self.left.as_ref().is_some_and(|left| *left > buried_from) {
+        let is_ahead = told.is_announced() && !matches!(told.what, OfMember::Left);
+        let is_off = is_ahead && self.left_said.as_ref().is_some_and(|said| *said > told.said(arrival));
+        if self.left.as_ref().is_some_and(|left| *left > stamp || is_off) {
             return;
         }
         match &told.what {
@@ -268,7 +281,10 @@ impl MemberFold {
             OfMember::Named { first_name } => newest(&mut self.first_name, first_name, &stamp),
             OfMember::Prolonged { expires_at } => newest(&mut self.expires, expires_at, &stamp),
             OfMember::Role { role } => newest(&mut self.role, &(*role, false), &stamp),
-            OfMember::Left => self.end_membership(stamp),
+            OfMember::Left => {
+                self.end_membership(stamp);
+                self.left_said = self.left_said.take().max(Some(told.said(arrival)));
+            }
             OfMember::CalledOff { .. } => {}
         }
     }

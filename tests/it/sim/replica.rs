@@ -153,7 +153,7 @@ impl Replica {
             backlog: Backlog::new(u64::MAX),
             trees: TreeBudget::default(),
             mapper: Mapper::none(),
-            types: AllowedTypes::of(&sources()).with_team(true),
+            types: AllowedTypes::of(&sources()).with_team(&rules.policy.team),
         };
         let applier = |wake: Arc<Notify>| {
             Arc::new(Applier {

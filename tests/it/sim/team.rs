@@ -63,7 +63,8 @@ pub(super) async fn kept(run: &mut Run, bodies: &[Value]) -> Check {
         let Some(news) = told_of(run, row).and_then(ToldOfMember::news) else { continue };
         let is_about = |body: &&Value| body["data"]["event_id"] == row.id.as_str() && body["type"] == news;
         let heard = bodies.iter().filter(is_about).count();
-        if heard != 1 {
+        // Of a leave of someone who was never of the team no outgoing event tells.
+        if heard != 1 && !(heard == 0 && is_of_a_stranger(run, row, &rows)) {
             return Err(format!("team: {:?} took effect and was told {heard} times", row.origin_id));
         }
     }
@@ -73,6 +74,14 @@ pub(super) async fn kept(run: &mut Run, bodies: &[Value]) -> Check {
 fn told_of<'a>(run: &'a Run, row: &MemberRow) -> Option<&'a ToldOfMember> {
     let id = row.origin_id.as_deref()?;
     run.team.iter().find(|told| told.id == id)
+}
+
+/// Says whether it is a leave before which no join took effect.
+fn is_of_a_stranger(run: &Run, row: &MemberRow, rows: &[MemberRow]) -> bool {
+    let is_leave = told_of(run, row).is_some_and(ToldOfMember::is_leave);
+    let ended = run.observer.ended.iter().take_while(|(id, state)| *id != row.id || state != "applied");
+    let mut before = ended.filter(|(_, state)| state == "applied");
+    is_leave && !before.any(|(id, _)| others(run, row, rows).any(|(other, told)| other.id == *id && told.is_join()))
 }
 
 fn strike(row: &MemberRow) -> Option<&'static str> {
