@@ -622,9 +622,16 @@ async fn an_erased_member_leaves_a_tombstone(fixture: StoreFixture) {
 
 /// A bridge that administers the team, with a source for it.
 async fn world(database: Database) -> World {
-    let toml = "[watch]\nenabled = false\n[[source]]\nname = \"default\"\nverify = \"none\"\n\
-                [[source]]\nname = \"hr\"\nverify = \"none\"\ntypes = [\"team.*\"]\n[team]\nenabled = true\n";
-    World::start(database, Settings { toml: toml.to_owned(), environment: Vec::new() }).await
+    world_of(database, "").await
+}
+
+/// As [`world`], with more keys of `[team]`.
+async fn world_of(database: Database, keys: &str) -> World {
+    let toml = format!(
+        "[watch]\nenabled = false\n[[source]]\nname = \"default\"\nverify = \"none\"\n\
+         [[source]]\nname = \"hr\"\nverify = \"none\"\ntypes = [\"team.*\"]\n[team]\nenabled = true\n{keys}\n"
+    );
+    World::start(database, Settings { toml, environment: Vec::new() }).await
 }
 
 async fn postgres() -> Database {
@@ -830,5 +837,50 @@ async fn temporary_access(world: World) {
     let expired =
         view["events"].as_array().expect("events").iter().find(|event| event["type"] == "team.access_expired");
     assert!(expired.is_some(), "it is in the timeline: {view}");
+    world.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_beyond_the_limit_waits_for_one_approval_on_sqlite() {
+    removals_beyond_the_limit(world_of(Database::Sqlite, "removals_max = 1").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_beyond_the_limit_waits_for_one_approval_on_postgres() {
+    removals_beyond_the_limit(world_of(postgres().await, "removals_max = 1").await).await;
+}
+
+async fn removals_beyond_the_limit(world: World) {
+    let members = ["M-1", "M-2", "M-3"];
+    for (number, member) in members.iter().enumerate() {
+        apply(&world, &join(&format!("j{number}"), member, "staff", "2026-10-01T12:00:00Z")).await;
+    }
+    let mut ids = Vec::new();
+    for (number, member) in members.iter().enumerate() {
+        let leave =
+            event(&format!("l{number}"), "team.member_left", "2026-10-02T12:00:00Z", &json!({"member_id": member}));
+        let left = apply(&world, &leave).await;
+        let expected = if number == 0 { json!(["applied", null]) } else { json!(["parked", "team_brake"]) };
+        assert_eq!(json!([left["state"], left["reason"]]), expected, "{left}");
+        ids.push(left["id"].as_str().expect("an id").to_owned());
+    }
+    let retried = async |id: &str, body: Value| {
+        let url = world.operator(&format!("/v1/parked/{id}/retry"));
+        let (status, answer) = world.post(&url, "application/json", body.to_string()).await;
+        assert!(status < 300, "{status} {answer}");
+        let event = world.settled(id).await;
+        json!([event["state"], event["reason"]])
+    };
+    let braked = json!(["parked", "team_brake"]);
+    assert_eq!(retried(&ids[1], json!({})).await, braked, "a retry without an approval meets the brake again");
+    assert!(user_of(&world, "M-2").await.is_some());
+    assert_eq!(retried(&ids[1], json!({"approve": true})).await, json!(["applied", null]));
+    assert!(user_of(&world, "M-2").await.is_none());
+    // The approval was for that one.
+    assert_eq!(retried(&ids[2], json!({})).await, braked);
+    assert!(user_of(&world, "M-3").await.is_some());
+    let again = world.operator(&format!("/v1/parked/{}/retry", ids[1]));
+    let (status, answer) = world.post(&again, "application/json", json!({"approve": true}).to_string()).await;
+    assert!((400..500).contains(&status), "it is released once: {status} {answer}");
     world.bridge.stop().await;
 }
