@@ -42,6 +42,15 @@ disconnect_polls = 2
 reconnect_after = "0s"
 reconnect_polls = 1
 heating_season = "none"
+[[source]]
+name = "default"
+verify = "none"
+[[source]]
+name = "hr"
+verify = "none"
+types = ["team.*"]
+[team]
+enabled = true
 "#;
 
 /// Limit of a step of the story. A step takes a second or two; a busy machine needs longer.
@@ -50,6 +59,7 @@ const STEP_TIME_MAX: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 const CUSTOMER: &str = "C-4711";
+const MEMBER: &str = "P-17";
 
 /// Plays the story; a signal ends it, and leaves nothing behind.
 pub(super) async fn run() -> anyhow::Result<()> {
@@ -99,6 +109,7 @@ impl Story {
         self.connect("4. The customer connects the heat pump of the new home").await?;
         self.lose_and_find().await?;
         self.churn().await?;
+        self.colleague().await?;
         self.numbers().await
     }
 
@@ -183,12 +194,33 @@ impl Story {
         Ok(())
     }
 
+    /// A member of the utility's own team, by events of its HR system.
+    async fn colleague(&self) -> anyhow::Result<()> {
+        chapter("7. A colleague of the utility's own team joins, and leaves");
+        let joined = json!({"member_id": MEMBER, "email": "mia.berg@utility.example", "role": "staff"});
+        self.send_and_show(&self.event("hr-1", EventKind::MemberJoined, &joined), Topic::TeamMemberAdded).await?;
+        let mails = self.get(&format!("{}/_sandbox/mailbox", self.sandbox)).await?;
+        let sent = mails.as_array().map_or(0, Vec::len);
+        ensure!(sent == 1, "Podero sent {sent} invitations where one was to go out");
+        say("   Podero has sent one invitation, to mia.berg@utility.example.");
+        let promoted = json!({"member_id": MEMBER, "role": "admin"});
+        let answer = self.send(&self.event("hr-2", EventKind::MemberRoleChanged, &promoted)).await?;
+        let event = self.settled(answer["id"].as_str().context("an id")?).await?;
+        ensure!(event["reason"] == "admin_not_allowed", "an event made an admin: {event}");
+        say(
+            "   A promotion to admin is parked as admin_not_allowed: the policy of [team] does not let events make admins.",
+        );
+        let left = self.event("hr-3", EventKind::MemberLeft, &json!({"member_id": MEMBER}));
+        self.send_and_show(&left, Topic::TeamMemberRemoved).await
+    }
+
     async fn numbers(&self) -> anyhow::Result<()> {
         chapter("What is left");
         let state = self.get(&format!("{}/_sandbox/state", self.sandbox)).await?;
-        let users = state["users"].as_array().map(Vec::len).unwrap_or_default();
+        let is_customer = |user: &&Value| user["role"] == "user";
+        let users = state["users"].as_array().into_iter().flatten().filter(is_customer).count();
         ensure!(users == 1, "Podero has {users} users where one was made");
-        say("   At Podero: one user, soft-deleted; its heat pumps are paused.");
+        say("   At Podero: one customer and one colleague, both soft-deleted; the customer's heat pumps are paused.");
         let metrics = self.http.get(format!("{}/metrics", self.admin)).send().await?.text().await?;
         for line in metrics
             .lines()
@@ -212,7 +244,8 @@ impl Story {
     }
 
     async fn send(&self, event: &Value) -> anyhow::Result<Value> {
-        let request = self.http.post(format!("{}/v1/events", self.webhooks));
+        let source = if is_of_team(event) { "/hr" } else { "" };
+        let request = self.http.post(format!("{}/v1/events{source}", self.webhooks));
         let answer =
             request.header("content-type", "application/cloudevents+json").body(event.to_string()).send().await?;
         let status = answer.status();
@@ -253,8 +286,10 @@ impl Story {
     /// The newest notice of a type, once there is one.
     async fn notice(&self, type_name: &str) -> anyhow::Result<Value> {
         self.wait_for(type_name, async || {
-            let customer = self.get(&format!("{}/v1/customers/{CUSTOMER}", self.admin)).await?;
-            let notices = customer["notices"].as_array().cloned().unwrap_or_default();
+            let of =
+                if type_name.starts_with("team.") { format!("team/{MEMBER}") } else { format!("customers/{CUSTOMER}") };
+            let subject = self.get(&format!("{}/v1/{of}", self.admin)).await?;
+            let notices = subject["notices"].as_array().cloned().unwrap_or_default();
             Ok(notices.into_iter().find(|notice| notice["type"] == type_name).map(|notice| notice["data"].clone()))
         })
         .await
@@ -291,6 +326,10 @@ impl Story {
         request.send().await?.error_for_status()?;
         Ok(())
     }
+}
+
+fn is_of_team(event: &Value) -> bool {
+    event["type"].as_str().is_some_and(|type_name| type_name.starts_with("team."))
 }
 
 fn chapter(title: &str) {

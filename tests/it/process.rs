@@ -19,7 +19,18 @@ fn the_demonstration_tells_its_story_and_ends_well() {
     let output = program(&["demo"]).output().expect("it runs");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
-    for chapter in ["signs up", "connects", "moves", "lapses", "resolved", "leaves", "superseded"] {
+    for chapter in [
+        "signs up",
+        "connects",
+        "moves",
+        "lapses",
+        "resolved",
+        "leaves",
+        "superseded",
+        "invitation",
+        "admin_not_allowed",
+        "team.member_removed",
+    ] {
         assert!(told.contains(chapter), "{chapter} is missing in\n{told}");
     }
 }
