@@ -81,6 +81,21 @@ impl<P: Partner> Staffing<P> {
         }
     }
 
+    /// Reads the list of the staff now, and keeps it. Nothing changes if it cannot be read.
+    pub async fn list_now(&self) {
+        if self.partner.paused_until().is_some() {
+            return;
+        }
+        let asked_at = self.clock.now();
+        let list = MemberCall::ListStaff { email: None };
+        let reply = self.partner.call_for_member(&list, None, asked_at.plus(LEAVES_WITHIN)).await;
+        if let Reply::Done(MemberDone::StaffListed { staff, .. }) = reply
+            && let Err(error) = self.store.keep_staff(asked_at, staff, self.policy.protected.clone()).await
+        {
+            tracing::warn!(%error, "the list of the staff could not be kept");
+        }
+    }
+
     /// Removes names and addresses of members who left longer ago than `team.retention`.
     pub async fn forget_step(&self) -> Step {
         match self.store.forget_members(self.policy.retention).await {

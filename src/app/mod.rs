@@ -35,7 +35,7 @@ use crate::config::{self, Config, Verify};
 use crate::domain::call::Operation;
 use crate::inbound::amqp::Frames;
 use crate::inbound::mapping::mapper::Mapper;
-use crate::inbound::{Backlog, Inbox, http, mapping};
+use crate::inbound::{Backlog, Inbox, http, mapping, scim};
 use crate::metrics::Metrics;
 use crate::podero::{Client, Drift};
 use crate::pump;
@@ -173,11 +173,7 @@ impl Bridge {
         tasks::start(&handles, &inbox, &slow_clients, tasks, &ends).await?;
         spawn_broker(&handles, &inbox, tasks, &ends);
 
-        let webhooks = Arc::new(handles.webhooks(&slow_clients, inbox));
-        let routes = move |routes: &mut ServiceConfig| {
-            http::configure(routes, webhooks.clone());
-            routes.default_service(web::to(http::nothing_here));
-        };
+        let routes = public_routes(&handles, &slow_clients, inbox);
         let http = listeners::open(handles.config.http.listen, &slow_clients.http, options.limits, routes, tasks)?;
         let admin = Arc::new(handles.admin());
         tell_of_open_access(&admin).await;
@@ -254,6 +250,23 @@ impl Bridge {
         while self.store.outbox_pending().await.is_ok_and(|pending| pending > 0) {
             pump::sleep(FLUSH_LOOK_EVERY).await;
         }
+    }
+}
+
+/// The routes of the webhook listener.
+fn public_routes(
+    handles: &Handles,
+    slow_clients: &SlowClients,
+    inbox: Inbox,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
+    let scim = handles.scim(slow_clients, inbox.clone()).map(Arc::new);
+    let webhooks = Arc::new(handles.webhooks(slow_clients, inbox));
+    move |routes: &mut ServiceConfig| {
+        http::configure(routes, webhooks.clone());
+        if let Some(scim) = &scim {
+            scim::configure(routes, scim.clone());
+        }
+        routes.default_service(web::to(http::nothing_here));
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::domain::call::Operation;
 use crate::inbound::http::Webhooks;
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::refusals::Refusals;
+use crate::inbound::scim::{ScimAccess, ScimEndpoint};
 use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use crate::metrics::Metrics;
 use crate::outbound::{Deliver, Publisher, ToBroker, ToWebhook};
@@ -231,6 +233,24 @@ impl Handles {
             proved: slow_clients.proved.clone(),
             openapi: spec::webhook().to_string(),
         }
+    }
+
+    /// SCIM, if an identity provider has a token.
+    pub(super) fn scim(&self, slow_clients: &SlowClients, inbox: Inbox) -> Option<ScimEndpoint> {
+        let Self { config, clock, .. } = self.clone();
+        let staffing = Arc::new(self.staffing());
+        ScimEndpoint::is_open(&config.scim.tokens).then(|| ScimEndpoint {
+            inbox,
+            access: ScimAccess::new(config.scim.tokens.clone(), clock),
+            policy: config.policy.clone(),
+            role_from: config.scim.role_from,
+            bodies: slow_clients.bodies.clone(),
+            proved: slow_clients.proved.clone(),
+            list_staff: Box::new(move || {
+                let staffing = staffing.clone();
+                async move { staffing.list_now().await }.boxed()
+            }),
+        })
     }
 
     pub(super) fn admin(&self) -> Admin {

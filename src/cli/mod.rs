@@ -147,6 +147,7 @@ mod tests {
                 Action::StoreMigrate,
                 Action::EventReceive,
                 Action::TeamChange,
+                Action::ScimChange,
                 Action::RetryEnd,
                 Action::AuditTrim,
                 Action::TokenAdd,

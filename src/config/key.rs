@@ -12,8 +12,8 @@ use super::rules::Rule;
 /// Turns the name of a secret key into the name of the key for its file.
 pub(super) const FILE_SUFFIX: &str = "_file";
 
-/// Sections of which a file may have several tables, told apart by their `name`: `[[source]]`, `[[admin.tokens]]`.
-pub(super) const REPEATED: [&str; 2] = ["source", "admin.tokens"];
+/// Sections of which a file may have several tables, told apart by their `name`: `[[source]]`, `[[admin.tokens]]`, `[[scim.token]]`.
+pub(super) const REPEATED: [&str; 3] = ["source", "admin.tokens", "scim.token"];
 
 /// The section of several tables that a place is in, and the rest of the place.
 pub(super) fn repeated_section(place: &str) -> Option<(&'static str, &str)> {

@@ -16,8 +16,8 @@ use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
 use super::secret::Secret;
 use super::sections::{
-    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, source, store, team,
-    watch,
+    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, scim, source, store,
+    team, watch,
 };
 use crate::domain::plan::Policy;
 use crate::domain::team::TeamPolicy;
@@ -36,6 +36,8 @@ pub const KEYS: Keys = Keys {
         moving::MOVE,
         churn::CHURN,
         team::TEAM,
+        scim::SCIM,
+        scim::SCIM_TOKEN,
         watch::WATCH,
         watch::SEVERITY,
         audit::AUDIT,
@@ -50,7 +52,8 @@ pub const KEYS: Keys = Keys {
 };
 
 /// The names of the tables of each section of several, and what one is called, in the order of [`REPEATED`].
-const TABLES: [(Key<String>, &str); REPEATED.len()] = [(source::NAME, "source"), (admin::TOKEN_NAME, "token")];
+const TABLES: [(Key<String>, &str); REPEATED.len()] =
+    [(source::NAME, "source"), (admin::TOKEN_NAME, "token"), (scim::SCIM_TOKEN_NAME, "token")];
 
 /// The default of a key that has one, as the environment would give it. Panics for any other name: constants ask.
 pub fn default_of(name: &str) -> &'static str {
@@ -72,6 +75,8 @@ pub struct Config {
     pub podero: podero::Podero,
     /// The core's policy: sections `[retry]`, `[onboarding]`, `[move]`, `[churn]` and `[team]`.
     pub policy: Policy,
+    /// SCIM 2.0, by which an identity provider provisions the team.
+    pub scim: scim::Scim,
     /// The watch over the connectivity of heat pumps.
     pub watch: watch::Watch,
     /// The audit log.
@@ -168,6 +173,7 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let podero = podero::read(r, is_sandbox);
     let timeout = podero.as_ref().map_or(Duration::ZERO, |podero| podero.timeout);
     let (policy, watch) = (policy(r, timeout), watch::read(r));
+    let scim = scim::read(r, policy.team.is_enabled);
     let sources = source::read(r, &http, is_sandbox);
     let amqp = amqp::read(r, &sources);
     refuse_deaf(r, &http, &sources);
@@ -175,7 +181,7 @@ fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let (podero, exposed) = (podero?, r.exposed());
     #[rustfmt::skip]
     let config = Config {
-        http, admin, store, amqp, podero, policy, watch, audit, sources, sandbox, outbound, log, exposed,
+        http, admin, store, amqp, podero, policy, scim, watch, audit, sources, sandbox, outbound, log, exposed,
     };
     Some(config)
 }
@@ -199,7 +205,13 @@ fn policy(r: &mut Reader, timeout: Duration) -> Policy {
 
 /// A bridge on which nothing can arrive is a mistake, not a configuration.
 fn refuse_deaf(r: &mut Reader, http: &http::Http, sources: &[source::Source]) {
-    if sources.is_empty() && r.labels("source").is_empty() && !r.is_given(&amqp::URL) && r.is_sound("source") {
+    let has_scim = !r.labels(scim::SCIM_TOKEN.name).is_empty();
+    if sources.is_empty()
+        && r.labels("source").is_empty()
+        && !has_scim
+        && !r.is_given(&amqp::URL)
+        && r.is_sound("source")
+    {
         let door = if is_loopback(http.listen) { "" } else { " (--sandbox adds one on loopback only)" };
         let hint = format!("nothing can arrive: configure a [[source]]{door} or amqp.url");
         r.refuse("source", "none, and no amqp.url", hint);

@@ -50,6 +50,7 @@ pub use sections::log::Log;
 pub use sections::outbound::{Outbound, Webhook};
 pub use sections::podero::{Account, Podero, TIMEOUT_MAX, TIMEOUT_MIN};
 pub use sections::sandbox::Sandbox;
+pub use sections::scim::{Scim, ScimToken};
 pub use sections::source::{Map, Source};
 pub use sections::store::Store;
 pub use sections::watch::Watch;

@@ -966,12 +966,15 @@ fn the_example_loads_as_it_is_and_in_full() {
     std::fs::create_dir_all(folder.path().join("mappings/crm")).expect("a folder");
     std::fs::write(folder.path().join("mappings/crm/map.jq"), ".").expect("written");
     let path = folder.path().join("config.toml");
-    let load = |text: &str| {
+    let load = |text: &str, environment: &Strings| {
         std::fs::write(&path, text).expect("written");
-        Config::load(Some(&path), &Strings::new(), false).unwrap_or_else(|problems| panic!("{problems}"))
+        Config::load(Some(&path), environment, false).unwrap_or_else(|problems| panic!("{problems}"))
     };
-    load(EXAMPLE);
-    let config = load(&example_in_full());
+    load(EXAMPLE, &Strings::new());
+    // An identity provider needs a team.
+    let team = Strings::from([("PODERO_BRIDGE__TEAM__ENABLED".to_owned(), "true".to_owned())]);
+    let config = load(&example_in_full(), &team);
+    assert_eq!(config.scim.tokens.len(), 1);
     assert!(config.admin.tokens.len() == 2 && config.amqp.is_some() && config.outbound.webhook.is_some());
 }
 

@@ -37,6 +37,8 @@ names! {
         MemberErase = "member.erase",
         /// The policy of the team refuses an event; `to` is its type. A change at Podero has the row of its call.
         TeamChange = "team.change",
+        /// A request of an identity provider changed a user; `to` is its kind. A change at Podero has the row of its call.
+        ScimChange = "scim.change",
         /// A reconnection link is made for the owner of a heat pump.
         LinkCreate = "link.create",
         EventsImport = "events.import",
@@ -212,6 +214,7 @@ impl Action {
             Self::CustomerErase => "CU001",
             Self::MemberErase => "ME001",
             Self::TeamChange => "TE001",
+            Self::ScimChange => "SC001",
             Self::LinkCreate => "LI001",
             Self::AuditExport => "AU001",
             Self::AuditTrim => "AU002",

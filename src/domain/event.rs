@@ -155,6 +155,8 @@ names! {
         Amqp = "amqp",
         /// A line of a file that an operator imported.
         Import = "import",
+        /// A request of an identity provider.
+        Scim = "scim",
     }
 }
 
@@ -173,7 +175,7 @@ impl Transport {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Http => "http",
-            Self::Amqp | Self::Import => self.name(),
+            Self::Amqp | Self::Import | Self::Scim => self.name(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod partner_health;
 pub mod plan;
 pub mod rehearsal;
 pub mod retry;
+pub mod scim;
 pub mod team;
 pub mod text;
 mod timestamp;

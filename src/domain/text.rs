@@ -70,6 +70,16 @@ pub fn half_width(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
+/// Characters that stand in no address unless it is quoted, but around one: `<anna@example.com>`, `mailto:anna@example.com`.
+const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
+
+/// True for two parts around one `@`, neither empty nor with a space in it: Podero judges the rest.
+pub fn looks_like_email(text: &str) -> bool {
+    let fits = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains('@');
+    let parts = text.split_once('@').filter(|_| !text.contains(NOT_IN_EMAIL));
+    parts.is_some_and(|(local, host)| fits(local) && fits(host))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

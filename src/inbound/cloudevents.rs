@@ -278,7 +278,7 @@ pub type Astray = Vec<(String, &'static str)>;
 
 fn prefixes_of(transport: Transport) -> &'static [&'static str] {
     match transport {
-        Transport::Http | Transport::Import => &AMQP_PREFIXES[..1],
+        Transport::Http | Transport::Import | Transport::Scim => &AMQP_PREFIXES[..1],
         Transport::Amqp => &AMQP_PREFIXES[..],
     }
 }
@@ -296,7 +296,7 @@ fn binary(verified: &Verified, attributes: Vec<Attribute<'_>>, essence: &str) ->
     let (mut event, mut errors) = (Map::new(), Vec::new());
     for Attribute { name, value, .. } in attributes {
         let value = match delivery.transport {
-            Transport::Http | Transport::Import => from_header(value),
+            Transport::Http | Transport::Import | Transport::Scim => from_header(value),
             Transport::Amqp if value.contains(char::REPLACEMENT_CHARACTER) => {
                 Err("its header is no text in UTF-8: send a string, or its bytes in UTF-8")
             }

@@ -229,11 +229,11 @@ fn no_room() -> Problem {
 }
 
 /// The length that the sender announces. It may be wrong, so the bytes are counted as well.
-fn content_length(request: &HttpRequest) -> Option<usize> {
+pub(super) fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read(
+pub(super) async fn read(
     mut payload: Payload,
     mut incoming: IncomingBody,
     bytes_max: usize,

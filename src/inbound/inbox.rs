@@ -200,7 +200,7 @@ impl Inbox {
         let receipts = match delivery.transport {
             _ if arrivals.is_empty() => Vec::new(),
             Transport::Import => self.store.accept_in_bulk(arrivals).await?,
-            Transport::Http | Transport::Amqp => self.store.accept(arrivals).await?,
+            Transport::Http | Transport::Amqp | Transport::Scim => self.store.accept(arrivals).await?,
         };
         let mut receipts = receipts.into_iter();
         Ok(read.read(|_, kind| {
@@ -216,24 +216,35 @@ impl Inbox {
     pub(super) fn count(&self, delivery: &Delivery, kind: Option<EventKind>, receipt: &Receipt) {
         match receipt {
             Receipt::Accepted { state, .. } => {
-                self.metrics.event_received(&delivery.source, kind, delivery.transport);
-                match state {
-                    // It called an earlier event off.
-                    EventState::Applied => self.metrics.event_settled(kind, Outcome::Applied),
-                    EventState::Superseded => self.metrics.event_settled(kind, Outcome::Superseded),
-                    EventState::Pending
-                    | EventState::Scheduled
-                    | EventState::Waiting
-                    | EventState::Parked
-                    | EventState::Skipped => {
-                        self.backlog.grow(*state);
-                        let is_of_team = kind.is_some_and(EventKind::is_of_team);
-                        (if is_of_team { &self.wake_team } else { &self.wake }).notify_one();
-                    }
-                }
+                self.count_accepted(&delivery.source, delivery.transport, kind, *state);
             }
             Receipt::Duplicate { .. } => self.metrics.event_settled(kind, Outcome::Duplicate),
             Receipt::Reused { .. } => {}
+        }
+    }
+
+    /// Counts an event that was stored, and wakes those who work on it.
+    pub(super) fn count_accepted(
+        &self,
+        source: &str,
+        transport: Transport,
+        kind: Option<EventKind>,
+        state: EventState,
+    ) {
+        self.metrics.event_received(source, kind, transport);
+        match state {
+            // It called an earlier event off.
+            EventState::Applied => self.metrics.event_settled(kind, Outcome::Applied),
+            EventState::Superseded => self.metrics.event_settled(kind, Outcome::Superseded),
+            EventState::Pending
+            | EventState::Scheduled
+            | EventState::Waiting
+            | EventState::Parked
+            | EventState::Skipped => {
+                self.backlog.grow(state);
+                let is_of_team = kind.is_some_and(EventKind::is_of_team);
+                (if is_of_team { &self.wake_team } else { &self.wake }).notify_one();
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod mapping;
 pub mod reader;
 pub mod refusals;
 mod reread;
+pub mod scim;
 mod sent;
 pub mod signature;
 pub mod team_wire;

@@ -8,12 +8,13 @@ use serde_json::Map;
 
 use super::cloudevents::{Envelope, must_be, start_of};
 use super::control::{self, CANCELLED, EFFECTIVE_AT};
-use super::wire::{EFFECTIVE_AHEAD_MAX, FieldReader, PERSONAL_CHARS_MAX, TIME_AHEAD_MAX, looks_like_email};
+use super::wire::{EFFECTIVE_AHEAD_MAX, FieldReader, PERSONAL_CHARS_MAX, TIME_AHEAD_MAX};
 use crate::domain::event::EventKind;
 use crate::domain::team::{
     ExpiryChange, MemberField, MemberId, MemberRole, PolicyRefusal, Profile, SentAs, TeamEvent, TeamHappening,
     TeamPolicy, is_address,
 };
+use crate::domain::text::looks_like_email;
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::problem::{FieldError, Problem, ProblemKind};

@@ -15,7 +15,7 @@ use super::control::{self, BUILDING_KEY, CANCELLED, CONTROLS, EFFECTIVE_AT};
 use crate::domain::event::{
     BuildingKey, Change, Details, Event, EventKind, Field, FieldValue, Happening, Move, Record,
 };
-use crate::domain::text::{is_invisible, trim};
+use crate::domain::text::{is_invisible, looks_like_email, trim};
 use crate::domain::{CustomerId, EventId, ID_CHARS_MAX, Timestamp, date};
 use crate::problem::{FieldError, Problem};
 
@@ -492,16 +492,6 @@ fn is_line_end(letter: char) -> bool {
 fn plain_blanks(text: Cow<'_, str>) -> Cow<'_, str> {
     let is_odd = |letter: char| letter.is_whitespace() && letter != ' ' && !is_line_end(letter);
     if text.contains(is_odd) { Cow::Owned(text.replace(is_odd, " ")) } else { text }
-}
-
-/// Characters that stand in no address unless it is quoted, but around one: `<anna@example.com>`, `mailto:anna@example.com`.
-const NOT_IN_EMAIL: [char; 9] = ['<', '>', '(', ')', '[', ']', ',', ';', ':'];
-
-/// `true` for two parts around one `@`, neither empty nor with a space in it: Podero judges the rest.
-pub(super) fn looks_like_email(text: &str) -> bool {
-    let fits = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace) && !part.contains('@');
-    let parts = text.split_once('@').filter(|_| !text.contains(NOT_IN_EMAIL));
-    parts.is_some_and(|(local, host)| fits(local) && fits(host))
 }
 
 #[cfg(test)]

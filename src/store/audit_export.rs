@@ -220,7 +220,7 @@ fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
         Action::PoderoDeleteBuilding | Action::CustomerErase | Action::MemberErase | Action::AuditTrim => {
             entity_management(4, "Delete")
         }
-        Action::AccessUse | Action::TeamChange => entity_management(99, "Other"),
+        Action::AccessUse | Action::ScimChange | Action::TeamChange => entity_management(99, "Other"),
     }
 }
 

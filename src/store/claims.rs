@@ -23,7 +23,7 @@ use super::outbox::{self, NewNotice};
 use super::transaction::{Transaction, Write};
 use super::{announcements, pumps, team_lanes};
 use crate::domain::brake::Clearance;
-use crate::domain::event::EventKind;
+use crate::domain::event::{EventKind, Transport};
 use crate::domain::identity::Actor;
 use crate::domain::notice::Notice;
 use crate::domain::plan::Work;
@@ -527,13 +527,22 @@ impl ClaimedLane {
             failures: head.failures,
             failing_since: head.failing_since.map(|since| since.no_later_than(now)),
             clearance: Clearance::from_name(head.clearance.as_deref()),
-            actor: if head.transport == INTERNAL { Actor::Bridge } else { Actor::Source(head.source) },
+            actor: actor_of(&head.transport, head.source),
             was_interrupted: self.was_interrupted,
             seen: self.seen.iter().filter_map(|text| pumps::legible(text)).collect(),
             // One that this version cannot read is parked when its turn comes.
             overtaken: self.overtaken.iter().filter_map(|text| serde_json::from_str(text).ok()).collect(),
         };
         Ok(Claim { work: W::begin(event, state, claimed), lane, fence, lease_until, stored, acts: Vec::new() })
+    }
+}
+
+/// The actor behind an event.
+fn actor_of(transport: &str, source: String) -> Actor {
+    match transport {
+        INTERNAL => Actor::Bridge,
+        _ if transport == Transport::Scim.name() => Actor::Scim(source),
+        _ => Actor::Source(source),
     }
 }
 

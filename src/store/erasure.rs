@@ -221,6 +221,7 @@ impl Write for Erase {
         }
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM members WHERE lane = $1").await?;
+        self.delete(tx, "DELETE FROM scim_users WHERE lane = $1").await?;
         let messages = self.messages.emptied.iter().chain(&self.messages.also);
         audit::erase(tx, &self.person, messages, &self.audit, &self.act).await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
@@ -309,7 +310,8 @@ impl Erase {
         }
         let rows = "SELECT (SELECT COUNT(*) FROM lanes WHERE lane = $1) + (SELECT COUNT(*) FROM events WHERE lane = $1) \
                     + (SELECT COUNT(*) FROM notices WHERE customer = $1) + (SELECT COUNT(*) FROM pumps WHERE customer = $1) \
-                    + (SELECT COUNT(*) FROM watched WHERE customer = $1)";
+                    + (SELECT COUNT(*) FROM watched WHERE customer = $1) \
+                    + (SELECT COUNT(*) FROM scim_users WHERE lane = $1)";
         Ok(self.count(tx, rows).await? > 0)
     }
 

@@ -156,6 +156,7 @@ impl Write for Forget {
                 continue;
             }
             count += 1;
+            query("DELETE FROM scim_users WHERE lane = $1").bind(lane).execute(&mut *tx).await?;
             for (id, event) in events {
                 let empty = query(
                     "UPDATE events SET event = $2, raw = '', raw_encoding = 'utf8', envelope = NULL WHERE id = $1 \
@@ -171,16 +172,17 @@ impl Write for Forget {
 impl StoreView {
     /// All members that an event named, those first who are members now; at most [`MEMBERS_MAX`].
     pub async fn members(&self) -> Result<Vec<KnownMember>, Error> {
-        let rows: Vec<(String, String, u64)> = query(
-            "SELECT lane, state, (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = 'parked') \
+        let rows: Vec<(String, String, u64, bool)> = query(
+            "SELECT lane, state, (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = 'parked'), \
+             (SELECT COUNT(*) FROM scim_users WHERE scim_users.lane = members.lane AND user_name IS NOT NULL) \
              FROM members ORDER BY active DESC, lane LIMIT $1",
         )
         .bind(MEMBERS_MAX)
         .fetch_all(&self.readers)
         .await?;
-        let known = |(lane, state, parked): (String, String, u64)| {
+        let known = |(lane, state, parked, is_of_scim): (String, String, u64, bool)| {
             let member = serde_json::from_str(&state).map_err(|error| Error::Unreadable(error.to_string()))?;
-            Ok(KnownMember { id: member_of_lane(&lane).unwrap_or(&lane).to_owned(), member, parked })
+            Ok(KnownMember { id: member_of_lane(&lane).unwrap_or(&lane).to_owned(), member, parked, is_of_scim })
         };
         rows.into_iter().map(known).collect()
     }

@@ -15,12 +15,12 @@ use super::error::Error;
 use super::handle::{Store, StoreView};
 use super::transaction::{Transaction, Write};
 use crate::clock::Clock;
-use crate::domain::Timestamp;
 use crate::domain::brake::{CLOCK_TOLERANCE, Tally};
 use crate::domain::team::{
-    self, AccessEnd, Colleague, MemberRole, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy,
+    self, AccessEnd, AccessLoss, Colleague, MemberRole, MemberWork, PolicyRefusal, Proposal, StaffList, TeamPolicy,
 };
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 
 /// The key of the brake's row: the name of the reason.
 const NAME: &str = Reason::TeamBrake.name();
@@ -153,9 +153,9 @@ impl Write for AskTeam {
             return Ok(TeamAnswer::Fenced);
         }
         let held = self.row.hold(tx).await?;
-        let known = known_list(&mut *tx).await?;
-        let list = match known {
-            Some(list) if self.is_fresh(&list, held.now) => list,
+        let lock = TeamLock { now: held.now };
+        let list = match lock.staff(&mut *tx).await? {
+            Some(list) if lock.is_fresh(&list, &self.policy) => list,
             _ if self.proposal.wants_list() => return Ok(TeamAnswer::WantsList),
             // Of one who is no admin the list says only whom `team.protected` is bound to, which does not age.
             Some(list) => list,
@@ -164,7 +164,7 @@ impl Write for AskTeam {
         if self.is_behind(&list) {
             return Ok(TeamAnswer::WantsList);
         }
-        let ends = self.ends(tx, &list, held.now).await?;
+        let ends = lock.ends(tx, Some(self.row.event), list.asked_at).await?;
         if let Err(refused) = team::check(&self.policy, &self.proposal, &list, &ends, held.now) {
             let is_of_the_past = refused.reason == Reason::TooFewAdmins && list.asked_at < self.began;
             return Ok(if is_of_the_past { TeamAnswer::WantsList } else { TeamAnswer::Refused(refused) });
@@ -176,17 +176,14 @@ impl Write for AskTeam {
                 Asked::Fenced => return Ok(TeamAnswer::Fenced),
             }
         }
-        self.decide(tx, &held).await?;
+        if let (Some(loss), Some(user)) = (self.proposal.loss, self.proposal.user) {
+            LossDecision { event: self.row.event, user, loss }.keep(tx, held.now).await?;
+        }
         Ok(TeamAnswer::Allowed)
     }
 }
 
 impl AskTeam {
-    /// One without staff shows no admins.
-    fn is_fresh(&self, list: &StaffList, now: Timestamp) -> bool {
-        is_past(list.asked_at, now) && now.since(list.asked_at) <= self.policy.list_max_age && !list.staff.is_empty()
-    }
-
     /// True if the list is older than the look-up that showed the member as an admin, whom it lacks: how many there are besides is not
     /// told by it.
     fn is_behind(&self, list: &StaffList) -> bool {
@@ -196,16 +193,40 @@ impl AskTeam {
         let has = list.staff.iter().any(|one| one.id == user && one.is_active_admin());
         self.proposal.wants_list() && !has && list.asked_at < self.began
     }
+}
 
-    /// The ends of access that are scheduled, and those that were decided and that the list cannot show yet.
+/// The lock of the team's brake, held until the transaction ends: decisions that span members are made one after the other.
+pub(super) struct TeamLock {
+    /// The time at which it was taken.
+    pub(super) now: Timestamp,
+}
+
+impl TeamLock {
+    pub(super) async fn take(tx: &mut Transaction<'_>, clock: &Clock) -> Result<Self, DbFault> {
+        Ok(Self { now: HeldBrake::take(NAME, clock, tx).await?.now })
+    }
+
+    /// The newest list of the staff, or what an erasure has left of it.
+    pub(super) async fn staff(&self, tx: &mut Transaction<'_>) -> Result<Option<StaffList>, DbFault> {
+        known_list(tx).await
+    }
+
+    /// True if admins may be counted by a list. One without staff shows no admins.
+    pub(super) fn is_fresh(&self, list: &StaffList, policy: &TeamPolicy) -> bool {
+        let age = self.now.since(list.asked_at);
+        is_past(list.asked_at, self.now) && age <= policy.list_max_age && !list.staff.is_empty()
+    }
+
+    /// The ends of access that are scheduled, and those that were decided and that a list of this time cannot show yet; of the event
+    /// that asks, none.
     ///
     /// The decided ones are read first: what is settled in between is in the other table then. An end that was settled while it was
     /// ahead is in that table alone, where a later event may move or remove it.
-    async fn ends(
+    pub(super) async fn ends(
         &self,
         tx: &mut Transaction<'_>,
-        list: &StaffList,
-        now: Timestamp,
+        asks: Option<EventId>,
+        listed_at: Timestamp,
     ) -> Result<Vec<AccessEnd>, DbFault> {
         // A look by the key for each decision: a join would read all events while there are few of them.
         let decided = query(
@@ -214,7 +235,8 @@ impl AskTeam {
              OR (events.settled_at >= $2 AND team_decisions.gone_at <= team_decisions.decided_at) \
              THEN 1 ELSE 0 END FROM events WHERE events.id = team_decisions.event_id) = 1 LIMIT $3",
         );
-        let decided = decided.with((self.row.event, unseen_since(list.asked_at), ENDS_MAX));
+        let asks = asks.unwrap_or(EventId(uuid::Uuid::nil()));
+        let decided = decided.with((asks, unseen_since(listed_at), ENDS_MAX));
         let decided: Vec<(uuid::Uuid, Timestamp)> = decided.fetch_all(&mut *tx).await?;
         // An end whose day has come and that was refused, or given up by a person, is no decision: that admin stays.
         let scheduled = query(
@@ -223,19 +245,27 @@ impl AskTeam {
              AND (events.state = 'parked' OR events.state = 'skipped') AND events.time = members.expires_at \
              AND events.type = 'team.access_expired')) ORDER BY expires_at LIMIT $1",
         );
-        let scheduled: Vec<(uuid::Uuid, Timestamp)> = scheduled.with((ENDS_MAX, now)).fetch_all(tx).await?;
+        let scheduled: Vec<(uuid::Uuid, Timestamp)> = scheduled.with((ENDS_MAX, self.now)).fetch_all(tx).await?;
         Ok(scheduled.into_iter().chain(decided).map(|(user, at)| AccessEnd { user, at }).collect())
     }
+}
 
-    /// Keeps the decision about a loss of access.
-    async fn decide(&self, tx: &mut Transaction<'_>, held: &HeldBrake) -> Result<(), DbFault> {
-        let (Some(loss), Some(user)) = (self.proposal.loss, self.proposal.user) else { return Ok(()) };
+/// A decision about a loss of access. It counts as done until a list shows it.
+pub(super) struct LossDecision {
+    pub(super) event: EventId,
+    pub(super) user: uuid::Uuid,
+    pub(super) loss: AccessLoss,
+}
+
+impl LossDecision {
+    /// Keeps it.
+    pub(super) async fn keep(&self, tx: &mut Transaction<'_>, now: Timestamp) -> Result<(), DbFault> {
         query(
             "INSERT INTO team_decisions (event_id, user_id, gone_at, decided_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (event_id) DO UPDATE SET user_id = excluded.user_id, gone_at = excluded.gone_at, \
              decided_at = excluded.decided_at",
         )
-        .with((self.row.event, user, loss.at.unwrap_or(held.now), held.now))
+        .with((self.event, self.user, self.loss.at.unwrap_or(now), now))
         .execute(tx)
         .await?;
         Ok(())

@@ -62,7 +62,10 @@ impl SecretFiles {
         let tokens = config.admin.tokens.clone();
         let of_tokens =
             tokens.iter().map(|token| Owner { kind: TOKEN, name: token.name.clone(), secrets: token.secrets.clone() });
-        let owners = sources.chain(of_tokens).collect();
+        let of_scim = config.scim.tokens.iter();
+        let of_scim =
+            of_scim.map(|token| Owner { kind: "scim", name: token.name.clone(), secrets: token.secrets.clone() });
+        let owners = sources.chain(of_tokens).chain(of_scim).collect();
         Self { owners, under_way: Mutex::default(), store, tokens, is_noted: AtomicBool::new(true) }
     }
 

@@ -334,6 +334,7 @@ fn every_action_is_of_a_call_a_route_a_command_or_the_bridge() {
     let of_bridge = [
         Action::EventReceive,
         Action::TeamChange,
+        Action::ScimChange,
         Action::RetryEnd,
         Action::AuditTrim,
         Action::TokenAdd,

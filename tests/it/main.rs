@@ -94,6 +94,8 @@ mod server_gauges;
 // The real RabbitMQ and PostgreSQL of the tests.
 mod servers;
 // Groups of writes as sets of rows.
+mod scim;
+mod scim_stories;
 mod sets;
 // Seeded simulation of the whole inside.
 mod sim;

@@ -55,6 +55,13 @@ const MAY_SCAN: &[(&str, &str, &str)] = &[
     ("SELECT became FROM audit WHERE number IS NULL", "audit", "the same, for a look over the chain, once a minute"),
     ("SELECT lane, state, (SELECT COUNT", "members", "an operator's page of the team"),
     ("SELECT COUNT(CASE WHEN active = 1", "members", "a gauge, of a team"),
+    (
+        "SELECT lane, record FROM scim_users",
+        "scim_users",
+        "a list for an identity provider, by the key, and ended by its limit",
+    ),
+    ("SELECT lane, state FROM members", "members", "the same"),
+    ("SELECT lane FROM members", "members", "the same, of one user whom only events have named"),
     ("SELECT team_decisions.user_id", "team_decisions", "a row for each loss of access that no list shows yet"),
     ("DELETE FROM team_decisions WHERE NOT EXISTS", "team_decisions", "the same"),
     ("SELECT id, seen_at FROM replicas", "replicas", "a row for each replica"),

@@ -16,6 +16,7 @@ pub(super) mod outbound;
 pub(super) mod podero;
 pub(super) mod retry;
 pub(super) mod sandbox;
+pub(super) mod scim;
 pub(super) mod source;
 pub(super) mod store;
 pub(super) mod team;

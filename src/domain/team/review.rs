@@ -22,6 +22,8 @@ names! {
     pub enum MemberOrigin {
         /// An event named the member.
         Event = "event",
+        /// An identity provider has the member as a user.
+        Scim = "scim",
         /// Podero has the user, and nothing named it.
         FoundAtPodero = "podero",
     }
@@ -145,6 +147,8 @@ pub struct KnownMember {
     pub member: TeamMember,
     /// The number of parked events.
     pub parked: u64,
+    /// True if an identity provider has the member as a user.
+    pub is_of_scim: bool,
 }
 
 /// All members: those whom events named, by id, then those whom only Podero has, then those who have left. One of whom a leave was the
@@ -212,7 +216,7 @@ fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> 
         member_id: shown(&known.id),
         podero_user_id: user,
         role: there.and_then(|there| there.role.of_member()).or(facts.role.map(|fact| fact.role)),
-        origin: MemberOrigin::Event,
+        origin: if known.is_of_scim { MemberOrigin::Scim } else { MemberOrigin::Event },
         last_login: there.and_then(|there| there.last_login),
         expires_at: facts.expires_at(),
         state,

@@ -170,7 +170,7 @@ fn a_removal_that_podero_refuses_keeps_the_end_and_is_shown() {
     let columns = MemberWork::columns(&world.member).member.expect("a member's");
     assert_eq!(columns.expires_at, Some(at(900_000)), "the gauge of ends that are overdue counts it");
     let reviewed = |world: &World| {
-        let known = KnownMember { id: "M-1".to_owned(), member: world.member.clone(), parked: 0 };
+        let known = KnownMember { id: "M-1".to_owned(), member: world.member.clone(), parked: 0, is_of_scim: false };
         let found = review(&[known], Some(&world.list()), &world.policy.team, DAY, at(world.now));
         found.iter().filter(|row| row.finding == Finding::StillAtPodero).count()
     };
@@ -182,7 +182,7 @@ fn a_removal_that_podero_refuses_keeps_the_end_and_is_shown() {
     assert_eq!(world.reason(&end), None);
     assert!(world.own().is_none() && world.member.facts.expires_at().is_none());
     // A list that was read before the removal shows nothing that a person should do.
-    let known = KnownMember { id: "M-1".to_owned(), member: world.member.clone(), parked: 0 };
+    let known = KnownMember { id: "M-1".to_owned(), member: world.member.clone(), parked: 0, is_of_scim: false };
     let there = Colleague { external_id: Some("M-1".to_owned()), ..colleague(101, Staff) };
     let of = |asked_at| StaffList { asked_at, staff: vec![there.clone()], bound: BTreeMap::new() };
     let found = |list: &StaffList| {
@@ -219,7 +219,12 @@ fn an_id_that_is_an_address_leaves_no_trace_outside_the_store() {
         assert_eq!((notice.data["member_id"].is_null(), notice.subject.clone()), (true, event.id.to_string()));
         let [act] = &verdict.acts[..] else { panic!("{:?}", verdict.acts) };
         assert_eq!((act.target.kind, act.target.id.clone()), (TargetKind::Event, event.id.to_string()));
-        let known = KnownMember { id: "mia@example.com".to_owned(), member: TeamMember::default(), parked: 1 };
+        let known = KnownMember {
+            id: "mia@example.com".to_owned(),
+            member: TeamMember::default(),
+            parked: 1,
+            is_of_scim: false,
+        };
         let there = Colleague { external_id: Some("max@example.com".to_owned()), ..colleague(9, Staff) };
         let list = StaffList { asked_at: at(0), staff: vec![there], bound: BTreeMap::new() };
         let rows = team_rows(&[known], Some(&list));
@@ -234,7 +239,12 @@ fn a_leave_of_one_who_was_never_there_is_told_to_no_one() {
     let verdict = world.play(&event(10, TeamHappening::Left));
     assert!(matches!(verdict.fate, Fate::Applied { .. }));
     assert!(verdict.notices.is_empty(), "{:?}", verdict.notices);
-    let known = |member: &TeamMember, parked| KnownMember { id: "M-1".to_owned(), member: member.clone(), parked };
+    let known = |member: &TeamMember, parked| KnownMember {
+        id: "M-1".to_owned(),
+        member: member.clone(),
+        parked,
+        is_of_scim: false,
+    };
     assert!(team_rows(&[known(&world.member, 0)], None).is_empty());
     assert_eq!(team_rows(&[known(&world.member, 1)], None).len(), 1, "an event waits for a person");
     world.play(&event(20, joined(Staff)));
@@ -248,7 +258,7 @@ fn those_who_left_come_last_and_a_page_goes_on_by_key() {
     let left = joined.merge(&event(20, TeamHappening::Left)).facts;
     let known = |id: &str, facts: &MemberFacts| {
         let member = TeamMember { facts: facts.clone(), ..TeamMember::default() };
-        KnownMember { id: id.to_owned(), member, parked: 0 }
+        KnownMember { id: id.to_owned(), member, parked: 0, is_of_scim: false }
     };
     let list = StaffList { asked_at: at(0), staff: vec![colleague(7, Staff)], bound: BTreeMap::new() };
     let rows = |known: &[KnownMember]| team_rows(known, Some(&list));

@@ -1,0 +1,243 @@
+//! From a user as it is known and a request to the record after it and the events by which it differs.
+//!
+//! While a user is not active, only the record changes: the join that makes it active says everything. A removal that waits for an
+//! approval is not asked for twice.
+//!
+//! Before: [`super::document`], [`super::patch`], [`super::known`]. After: [`super::permission`], and [`crate::store`].
+
+use std::time::Duration;
+
+use super::super::Timestamp;
+use super::super::team::{ExpiryChange, MemberFacts, MemberField, MemberRole, Profile, TeamHappening};
+use super::document::ScimDocument;
+use super::error::ScimError;
+use super::group::ScimGroup;
+use super::known::KnownUser;
+use super::patch::{PatchOperation, patch_document};
+use super::record::{ScimRecord, SeenFacts};
+use super::terms::RoleFrom;
+
+/// Limit of the time by which a request counts as later than its arrival: an event whose sender's clock is ahead by less came before
+/// it all the same.
+const AHEAD_MAX: Duration = Duration::from_mins(5);
+
+/// A request about one user.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScimWrite {
+    /// POST.
+    Create(ScimDocument),
+    /// PUT.
+    Replace(ScimDocument),
+    /// PATCH.
+    Patch(Vec<PatchOperation>),
+}
+
+/// What a request is judged by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScimContext {
+    /// `scim.role_from`.
+    pub role_from: RoleFrom,
+    /// The time of the request.
+    pub now: Timestamp,
+}
+
+/// The effect of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScimChange {
+    /// The record from now on.
+    pub record: ScimRecord,
+    /// The events, in order.
+    pub happenings: Vec<TeamHappening>,
+    /// The time at which they happened: after everything that is known of the member.
+    pub time: Timestamp,
+    /// False if nothing at all changes.
+    pub is_news: bool,
+}
+
+/// The effect of a POST, PUT or PATCH. `id` is the bridge's id of a user that is made.
+///
+/// # Errors
+///
+/// The request asks for something that a user cannot be; 404: there is no such user.
+pub fn change_user(
+    known: &KnownUser,
+    write: &ScimWrite,
+    id: &str,
+    context: ScimContext,
+) -> Result<ScimChange, ScimError> {
+    let view = known.view(context.role_from);
+    let before = view.as_ref().map(|view| &view.document);
+    let after = match (write, before) {
+        (ScimWrite::Create(document), _) => document.clone(),
+        (ScimWrite::Replace(_) | ScimWrite::Patch(_), None) => return Err(no_such_user()),
+        (ScimWrite::Replace(document), Some(_)) => document.clone(),
+        (ScimWrite::Patch(operations), Some(before)) => patch_document(before, operations)?,
+    };
+    let mut record = match (write, known.live()) {
+        (ScimWrite::Create(_), _) | (_, None) => {
+            let id = if matches!(write, ScimWrite::Create(_)) { id.to_owned() } else { known.id() };
+            new_record(id, context)
+        }
+        (ScimWrite::Replace(_) | ScimWrite::Patch(_), Some(record)) => record.clone(),
+    };
+    let facts = known.facts();
+    let role = role_asked(&record, before, &after, context)?;
+    let happenings = happenings(known, &facts, &after, role)?;
+    keep_groups(&mut record, known, &facts, context);
+    let was = known.live().cloned();
+    record.document = after;
+    record.role_from = context.role_from;
+    Ok(finish(known, was, record, happenings, context))
+}
+
+/// The effect of a DELETE.
+///
+/// # Errors
+///
+/// 404: there is no such user.
+pub fn delete_user(known: &KnownUser, context: ScimContext) -> Result<ScimChange, ScimError> {
+    known.view(context.role_from).ok_or_else(no_such_user)?;
+    let facts = known.facts();
+    let leaves = facts.is_active() && !known.awaits_removal(&facts);
+    let happenings: Vec<TeamHappening> = leaves.then_some(TeamHappening::Left).into_iter().collect();
+    let record = known.live().cloned().unwrap_or_else(|| new_record(known.id(), context));
+    let time = time_after(known, context.now);
+    Ok(ScimChange { record: record.emptied(time), happenings, time, is_news: true })
+}
+
+/// The effect of a change of membership in a group.
+pub fn regroup(known: &KnownUser, group: ScimGroup, is_in: bool, context: ScimContext) -> ScimChange {
+    let facts = known.facts();
+    let was = known.live().cloned();
+    let mut record = was.clone().unwrap_or_else(|| new_record(known.id(), context));
+    record.document = known.view(context.role_from).map(|view| view.document).unwrap_or_default();
+    keep_groups(&mut record, known, &facts, context);
+    match group {
+        ScimGroup::Staff => record.in_staff = Some(is_in),
+        ScimGroup::Admin => record.in_admin = Some(is_in),
+    }
+    let role = facts.role_over(known.observed()).unwrap_or(MemberRole::Staff);
+    let wanted = if is_in { MemberRole::Admin } else { MemberRole::Staff };
+    let counts = group == ScimGroup::Admin && context.role_from == RoleFrom::Groups && facts.is_active();
+    let is_asked = wanted == MemberRole::Staff && known.awaits_demotion(&facts);
+    let changes = counts && role != wanted && !is_asked;
+    let happenings = changes.then_some(TeamHappening::RoleChanged { role: wanted }).into_iter().collect();
+    record.role_from = context.role_from;
+    finish(known, was, record, happenings, context)
+}
+
+pub(super) fn no_such_user() -> ScimError {
+    ScimError::new(404, "there is no user with this id")
+}
+
+fn new_record(id: String, context: ScimContext) -> ScimRecord {
+    ScimRecord {
+        id,
+        document: ScimDocument::default(),
+        in_staff: None,
+        in_admin: None,
+        seen: None,
+        role_from: context.role_from,
+        created: context.now,
+        modified: context.now,
+        deleted: None,
+    }
+}
+
+/// The time of the events: after everything that is known of the member, unless that lies ahead further than clocks differ.
+fn time_after(known: &KnownUser, now: Timestamp) -> Timestamp {
+    let latest = now.plus(AHEAD_MAX);
+    let after = known.newest().map(|newest| newest.plus(Duration::from_micros(1)));
+    after.filter(|after| *after <= latest).map_or(now, |after| after.max(now))
+}
+
+/// Keeps the groups as they are shown: the facts may have moved on without a request.
+fn keep_groups(record: &mut ScimRecord, known: &KnownUser, facts: &MemberFacts, context: ScimContext) {
+    if facts.is_active() && context.role_from == RoleFrom::Groups && record.in_admin.is_some() {
+        record.in_admin = Some(known.is_in(ScimGroup::Admin, facts, context.role_from));
+    }
+}
+
+/// The role that a request asks for.
+#[derive(Debug, Clone, Copy)]
+struct RoleAsked {
+    /// Of one who joins.
+    of_join: MemberRole,
+    /// Of one who is a member; `None`: it says nothing of it.
+    of_member: Option<MemberRole>,
+}
+
+fn role_asked(
+    record: &ScimRecord,
+    before: Option<&ScimDocument>,
+    after: &ScimDocument,
+    context: ScimContext,
+) -> Result<RoleAsked, ScimError> {
+    let by_roles = after.role(context.role_from)?;
+    let by_groups = if record.in_admin == Some(true) { MemberRole::Admin } else { MemberRole::Staff };
+    let is_switched = record.role_from != context.role_from;
+    Ok(match context.role_from {
+        RoleFrom::Roles => {
+            let speaks = before.is_none_or(|before| before.roles != after.roles) || is_switched;
+            RoleAsked { of_join: by_roles, of_member: speaks.then_some(by_roles) }
+        }
+        RoleFrom::Groups => {
+            let speaks = is_switched && (record.in_admin.is_some() || record.in_staff.is_some());
+            RoleAsked { of_join: by_groups, of_member: speaks.then_some(by_groups) }
+        }
+    })
+}
+
+fn happenings(
+    known: &KnownUser,
+    facts: &MemberFacts,
+    after: &ScimDocument,
+    role: RoleAsked,
+) -> Result<Vec<TeamHappening>, ScimError> {
+    let address = after.address()?;
+    let wanted = [
+        (MemberField::Email, Some(address)),
+        (MemberField::FirstName, after.given_name.as_deref()),
+        (MemberField::LastName, after.family_name.as_deref()),
+    ];
+    let wanted: Profile = wanted.into_iter().filter_map(|(field, text)| Some((field, text?.to_owned()))).collect();
+    if !facts.is_active() {
+        let join = TeamHappening::Joined { role: role.of_join, profile: wanted, expires: ExpiryChange::Unsaid };
+        return Ok(after.active.then_some(join).into_iter().collect());
+    }
+    if !after.active {
+        let leaves = !known.awaits_removal(facts);
+        return Ok(leaves.then_some(TeamHappening::Left).into_iter().collect());
+    }
+    let mut happenings = Vec::new();
+    let profile: Profile =
+        wanted.into_iter().filter(|(field, text)| facts.text(*field) != Some(text.as_str())).collect();
+    if !profile.is_empty() {
+        happenings.push(TeamHappening::Updated { profile, expires: ExpiryChange::Unsaid });
+    }
+    let current = facts.role_over(known.observed());
+    let asked = role.of_member.filter(|role| Some(*role) != current);
+    let asked = asked.filter(|role| *role == MemberRole::Admin || !known.awaits_demotion(facts));
+    happenings.extend(asked.map(|role| TeamHappening::RoleChanged { role }));
+    Ok(happenings)
+}
+
+/// Notes the facts as they will be, and whether anything is new.
+fn finish(
+    known: &KnownUser,
+    was: Option<ScimRecord>,
+    mut record: ScimRecord,
+    happenings: Vec<TeamHappening>,
+    context: ScimContext,
+) -> ScimChange {
+    let time = time_after(known, context.now);
+    // Whether it is active is a fact.
+    record.document.active = false;
+    let facts = known.facts_after(&happenings, time);
+    record.seen = facts.is_active().then(|| SeenFacts::of(&facts, known.observed()));
+    let is_news = !happenings.is_empty() || was.as_ref() != Some(&record);
+    if is_news {
+        record.modified = context.now;
+    }
+    ScimChange { record, happenings, time, is_news }
+}

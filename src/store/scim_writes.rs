@@ -1,0 +1,405 @@
+//! A request of SCIM as one transaction: the user's row, the events by which it differs, and the rows of the audit log.
+//!
+//! It holds the lock of the team's brake, under which all decisions that span members are made, so requests go one after the other,
+//! also of several replicas. What the policy refuses leaves a row of the audit log and nothing else; the brake is asked when the event
+//! is carried out.
+//!
+//! Before: [`crate::inbound`] reads the request. After: [`super::inbox`] accepts the events.
+
+use super::audit::{self, AuditRow};
+use super::closed_sets::RowKind;
+use super::db::{DbFault, query};
+use super::error::Error;
+use super::handle::Store;
+use super::inbox::{Accept, Arrival, Content, Moments, ReadyArrival, Receipt};
+use super::lanes::LaneUrgency;
+use super::scim_users::user_in;
+use super::team_brake::{self, TeamLock};
+use super::tombstones::TombstoneKey;
+use super::transaction::{Transaction, Write};
+use crate::clock::Clock;
+use crate::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
+use crate::domain::event::{EventKind, EventState, Transport};
+use crate::domain::identity::Actor;
+use crate::domain::plan::Policy;
+use crate::domain::scim::{
+    KnownUser, OpenTeamEvent, Permission, PolicyAtHand, RoleFrom, ScimChange, ScimContext, ScimError, ScimGroup,
+    ScimRecord, ScimType, ScimWrite, change_user, delete_user, permission, regroup,
+};
+use crate::domain::team::{AccessEnd, MemberId, PolicyRefusal, StaffList, TeamEvent};
+use crate::domain::{EventId, Timestamp};
+
+/// The approximate bytes of a user's rows.
+const ROW_BYTES: usize = 4_096;
+
+/// A request of SCIM that changes something.
+#[derive(Debug, Clone)]
+pub struct ScimRequest {
+    /// The name of the token.
+    pub token: String,
+    /// What it asks for.
+    pub ask: ScimAsk,
+    /// The body, for the timeline; empty where it must not be kept.
+    pub raw: Vec<u8>,
+    /// The operator's choices.
+    pub policy: Policy,
+    /// `scim.role_from`.
+    pub role_from: RoleFrom,
+    /// The time at which it came.
+    pub began: Timestamp,
+    /// `true` if a newer list of the staff is not to be had.
+    pub is_final: bool,
+}
+
+/// The content of a request.
+#[derive(Debug, Clone)]
+pub enum ScimAsk {
+    /// POST, PUT or PATCH of a user.
+    User {
+        /// The member that the user is.
+        member: MemberId,
+        /// The bridge's id of a user that is made.
+        id: String,
+        /// The attributes.
+        write: Box<ScimWrite>,
+    },
+    /// DELETE of a user.
+    Delete {
+        /// The member that the user is.
+        member: MemberId,
+    },
+    /// A change of a group's members.
+    Group {
+        /// The group.
+        group: ScimGroup,
+        /// Each member that changes, and whether they are in it from now on.
+        members: Vec<(MemberId, bool)>,
+    },
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScimAnswer {
+    /// It is on disk.
+    Done {
+        /// The users that it names, after it.
+        users: Vec<KnownUser>,
+        /// The events that it became, and their states.
+        events: Vec<(EventKind, EventState)>,
+    },
+    /// It is refused, and nothing changed.
+    Refused(ScimError),
+    /// It cannot be judged without a list of the staff that is newer.
+    WantsList,
+}
+
+impl ScimAsk {
+    fn members(&self) -> Vec<&MemberId> {
+        match self {
+            Self::User { member, .. } | Self::Delete { member } => vec![member],
+            Self::Group { members, .. } => members.iter().map(|(member, _)| member).collect(),
+        }
+    }
+
+    /// The word for it in the audit log.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::User { write, .. } => match **write {
+                ScimWrite::Create(_) => "create",
+                ScimWrite::Replace(_) => "replace",
+                ScimWrite::Patch(_) => "patch",
+            },
+            Self::Delete { .. } => "delete",
+            Self::Group { group: ScimGroup::Staff, .. } => "group_staff",
+            Self::Group { group: ScimGroup::Admin, .. } => "group_admin",
+        }
+    }
+}
+
+impl Store {
+    /// Carries out a request of SCIM. After `Done` it is on disk, with its events.
+    pub async fn scim_write(&self, request: ScimRequest) -> Result<ScimAnswer, Error> {
+        let lanes = request.ask.members().into_iter().map(MemberId::lane).collect();
+        let (key, clock) = (self.inner.key.clone(), self.clock.clone());
+        let (answer, replaced) = self.write(WriteScim { request, lanes, key, clock }).await?;
+        self.inner.uncounted.note_replaced(&replaced);
+        Ok(answer)
+    }
+}
+
+struct WriteScim {
+    request: ScimRequest,
+    lanes: Vec<String>,
+    key: TombstoneKey,
+    clock: Clock,
+}
+
+/// A user, and what becomes of it.
+struct Step {
+    known: KnownUser,
+    change: ScimChange,
+    events: Vec<TeamEvent>,
+}
+
+impl Write for WriteScim {
+    /// The answer, and the kinds of the announced events that were replaced.
+    type Output = (ScimAnswer, Vec<RowKind>);
+    const ONLY_IF_AWAITED: bool = true;
+    const IS_ARRIVAL: bool = true;
+
+    fn weight(&self) -> usize {
+        4 * self.lanes.len().max(1)
+    }
+
+    fn bytes(&self) -> usize {
+        self.lanes.len() * ROW_BYTES + 2 * self.request.raw.len()
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &str> {
+        self.lanes.iter().map(String::as_str)
+    }
+
+    async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
+        let lock = TeamLock::take(tx, &self.clock).await?;
+        let mut steps = Vec::new();
+        for member in self.request.ask.members() {
+            let known = user_in(&mut *tx, member).await?;
+            match self.change(tx, &known, lock.now).await? {
+                Ok(change) => steps.push(self.step(known, change, lock.now)),
+                Err(refused) => return Ok((ScimAnswer::Refused(refused), Vec::new())),
+            }
+        }
+        let decided = match self.judge(tx, &lock, &steps).await? {
+            Judged::Granted(decided) => decided,
+            Judged::Refused(event, refused) => return self.refuse(tx, &event, &refused, lock.now).await,
+            Judged::WantsList => return Ok((ScimAnswer::WantsList, Vec::new())),
+        };
+        let mut answer = (Vec::new(), Vec::new());
+        let mut replaced = Vec::new();
+        for step in steps {
+            let (user, events) = self.keep(tx, step, lock.now, &mut replaced).await?;
+            answer.0.push(user);
+            answer.1.extend(events);
+        }
+        for decision in decided {
+            decision.keep(tx, lock.now).await?;
+        }
+        Ok((ScimAnswer::Done { users: answer.0, events: answer.1 }, replaced))
+    }
+}
+
+/// The policy's answer to all events of a request.
+enum Judged {
+    Granted(Vec<team_brake::LossDecision>),
+    Refused(TeamEvent, PolicyRefusal),
+    WantsList,
+}
+
+impl WriteScim {
+    async fn change(
+        &self,
+        tx: &mut Transaction<'_>,
+        known: &KnownUser,
+        now: Timestamp,
+    ) -> Result<Result<ScimChange, ScimError>, DbFault> {
+        let context = ScimContext { role_from: self.request.role_from, now };
+        Ok(match &self.request.ask {
+            ScimAsk::User { id, write, .. } => {
+                if matches!(**write, ScimWrite::Create(_)) && known.view(context.role_from).is_some() {
+                    return Ok(Err(taken("externalId")));
+                }
+                let change = match change_user(known, write, id, context) {
+                    Ok(change) => change,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                match is_unique(tx, &known.member, &change.record).await? {
+                    Some(attribute) => Err(taken(attribute)),
+                    None => Ok(change),
+                }
+            }
+            ScimAsk::Delete { .. } => delete_user(known, context),
+            ScimAsk::Group { group, members } => {
+                let is_in = members.iter().any(|(member, is_in)| *member == known.member && *is_in);
+                Ok(regroup(known, *group, is_in, context))
+            }
+        })
+    }
+
+    fn step(&self, known: KnownUser, change: ScimChange, now: Timestamp) -> Step {
+        let event = |happening: &_| TeamEvent {
+            id: EventId(self.clock.fresh_id()),
+            member: known.member.clone(),
+            time: change.time,
+            received_at: now,
+            effective_at: None,
+            happening: Clone::clone(happening),
+        };
+        let events = change.happenings.iter().map(event).collect();
+        Step { known, change, events }
+    }
+
+    /// Asks the policy for each event, in order; what one takes away counts for the next.
+    async fn judge(&self, tx: &mut Transaction<'_>, lock: &TeamLock, steps: &[Step]) -> Result<Judged, DbFault> {
+        if steps.iter().all(|step| step.events.is_empty()) {
+            return Ok(Judged::Granted(Vec::new()));
+        }
+        let policy = &self.request.policy;
+        let list = lock.staff(&mut *tx).await?;
+        let listed_at = list.as_ref().map_or(lock.now, |list: &StaffList| list.asked_at);
+        let mut ends = lock.ends(tx, None, listed_at).await?;
+        let at_hand = PolicyAtHand {
+            policy,
+            ends: &[],
+            now: lock.now,
+            list: list.as_ref(),
+            is_fresh: list.as_ref().is_some_and(|list| lock.is_fresh(list, &policy.team)),
+            is_of_now: list.as_ref().is_some_and(|list| list.asked_at >= self.request.began),
+            is_final: self.request.is_final,
+        };
+        let mut decided = Vec::new();
+        for step in steps {
+            let mut facts = step.known.facts();
+            for event in &step.events {
+                let at_hand = PolicyAtHand { ends: &ends, ..at_hand };
+                match permission(event, &step.known.state, &facts, at_hand) {
+                    Permission::Granted { loss } => {
+                        if let Some((user, loss)) = loss {
+                            ends.push(AccessEnd { user, at: loss.at.unwrap_or(lock.now) });
+                            decided.push(team_brake::LossDecision { event: event.id, user, loss });
+                        }
+                    }
+                    Permission::Refused(refused) => return Ok(Judged::Refused(event.clone(), refused)),
+                    Permission::WantsList => return Ok(Judged::WantsList),
+                }
+                facts = facts.merge(event).facts;
+            }
+        }
+        Ok(Judged::Granted(decided))
+    }
+
+    async fn refuse(
+        &self,
+        tx: &mut Transaction<'_>,
+        event: &TeamEvent,
+        refused: &PolicyRefusal,
+        now: Timestamp,
+    ) -> Result<<Self as Write>::Output, DbFault> {
+        let row = self.row(Action::TeamChange, &event.member, now).refused(refused.reason.name());
+        let row = row.with_change(None, Some(event.happening.type_name().to_owned()));
+        audit::record(tx, [&row].into_iter()).await?;
+        let detail = format!("{}: {}", refused.reason.name(), refused.detail);
+        Ok((ScimAnswer::Refused(ScimError::new(403, detail)), Vec::new()))
+    }
+
+    fn row(&self, action: Action, member: &MemberId, now: Timestamp) -> AuditRow {
+        let actor = Actor::Scim(self.request.token.clone());
+        let target = AuditTarget::new(TargetKind::Member, member.as_str());
+        AuditRow::new(AuditEntry::done(now, actor, action, target), &self.clock)
+    }
+
+    /// Writes down one user, and returns it as it is from now on with its events.
+    async fn keep(
+        &self,
+        tx: &mut Transaction<'_>,
+        step: Step,
+        now: Timestamp,
+        replaced: &mut Vec<RowKind>,
+    ) -> Result<(KnownUser, Vec<(EventKind, EventState)>), DbFault> {
+        let Step { mut known, change, events } = step;
+        if !change.is_news {
+            return Ok((known, Vec::new()));
+        }
+        let first = events.first().map(|event| event.id);
+        let mut kinds = Vec::new();
+        for event in events {
+            let state = self.accept(tx, &change.record, &event, now, replaced).await?;
+            kinds.extend(event.happening.kind().map(|kind| (kind, state)));
+            if state == EventState::Pending {
+                known.open.push(OpenTeamEvent { event, state, reason: None });
+            }
+        }
+        let is_nothing = change.record.deleted.is_some() && known.open.is_empty() && known.state == Default::default();
+        if is_nothing {
+            query("DELETE FROM scim_users WHERE lane = $1").bind(known.member.lane()).execute(&mut *tx).await?;
+        } else {
+            keep_record(tx, &known.member, &change.record).await?;
+        }
+        let mut row = self.row(Action::ScimChange, &known.member, now);
+        row = row.with_change(None, Some(self.request.ask.word().to_owned()));
+        row.entry.event = first;
+        audit::record(tx, [&row].into_iter()).await?;
+        known.record = Some(change.record);
+        Ok((known, kinds))
+    }
+
+    async fn accept(
+        &self,
+        tx: &mut Transaction<'_>,
+        record: &ScimRecord,
+        event: &TeamEvent,
+        now: Timestamp,
+        replaced: &mut Vec<RowKind>,
+    ) -> Result<EventState, DbFault> {
+        let arrival = Arrival {
+            id: event.id,
+            origin: format!("{}/Users/{}", crate::domain::scim::SCIM_PATH, record.id),
+            origin_id: event.id.to_string(),
+            source: self.request.token.clone(),
+            transport: Transport::Scim,
+            received_at: now,
+            digest: event.id.to_string(),
+            raw: self.raw_of(record).into(),
+            envelope: None,
+            content: Content::Team(event.clone()),
+        };
+        let moments = Moments { work_from: now, day: self.clock.steady_now(), written_at: now };
+        let row = ReadyArrival::new(arrival, self.clock.fresh_id().to_string(), &self.key, moments);
+        let accept = Accept { rows: Vec::new(), urgency: LaneUrgency::Live, key: self.key.clone() };
+        Ok(match accept.accept(tx, &row, replaced).await? {
+            Receipt::Accepted { state, .. } | Receipt::Duplicate { state, .. } => state,
+            Receipt::Reused { .. } => EventState::Superseded,
+        })
+    }
+
+    /// The bytes for the timeline; of a request about a group the part about this user, since it may name a thousand.
+    fn raw_of(&self, record: &ScimRecord) -> Vec<u8> {
+        match &self.request.ask {
+            ScimAsk::User { .. } | ScimAsk::Delete { .. } => self.request.raw.clone(),
+            ScimAsk::Group { group, .. } => serde_json::json!({"group": group, "member": record.id}).to_string().into(),
+        }
+    }
+}
+
+fn taken(attribute: &str) -> ScimError {
+    let detail = format!("another user has this `{attribute}`");
+    ScimError::wrong(ScimType::Uniqueness, detail)
+}
+
+/// The attribute by which a user would be another's double; `None`: there is none.
+async fn is_unique(
+    tx: &mut Transaction<'_>,
+    member: &MemberId,
+    record: &ScimRecord,
+) -> Result<Option<&'static str>, DbFault> {
+    let lane = member.lane();
+    let named = query("SELECT 1 FROM scim_users WHERE user_name = $1 AND lane <> $2");
+    if named.with((record.user_name_key(), &lane)).finds(&mut *tx).await? {
+        return Ok(Some("userName"));
+    }
+    let known = query("SELECT 1 FROM scim_users WHERE external_id = $1 AND lane <> $2");
+    let known = known.with((record.external_id().map(str::to_owned), &lane)).finds(tx).await?;
+    Ok(known.then_some("externalId"))
+}
+
+async fn keep_record(tx: &mut Transaction<'_>, member: &MemberId, record: &ScimRecord) -> Result<(), DbFault> {
+    let text = serde_json::to_string(record).expect("a record has only serialisable fields");
+    query(
+        "INSERT INTO scim_users (lane, id, user_name, external_id, record) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (lane) DO UPDATE SET id = excluded.id, user_name = excluded.user_name, \
+         external_id = excluded.external_id, record = excluded.record",
+    )
+    .with((member.lane(), &record.id, record.user_name_key(), record.external_id().map(str::to_owned), text))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
