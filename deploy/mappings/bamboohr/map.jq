@@ -21,7 +21,8 @@ def event($employee; $kind; $type; data): {
   id: "\($employee.id | text)/\($employee.timestamp | text)/\($kind)",
   source: "/bamboohr",
   type: $type,
-  subject: ($employee.id | text),
+  # The prefix keeps personnel numbers apart from customers' numbers.
+  subject: ($employee.id | text | if . != null then "P-" + . else . end),
   time: ($employee.timestamp | date_time("UTC")),
   data: (data | given)
 };
