@@ -68,9 +68,9 @@ pub fn change_user(
     let view = known.view(context.role_from);
     let before = view.as_ref().map(|view| &view.document);
     let after = match (write, before) {
-        (ScimWrite::Create(document), _) => document.clone(),
+        (ScimWrite::Create(document), _) => ScimDocument { says_active: true, ..document.clone() },
         (ScimWrite::Replace(_) | ScimWrite::Patch(_), None) => return Err(no_such_user()),
-        (ScimWrite::Replace(document), Some(_)) => document.clone(),
+        (ScimWrite::Replace(document), Some(before)) => document.in_place_of(before),
         (ScimWrite::Patch(operations), Some(before)) => patch_document(before, operations)?,
     };
     let mut record = match (write, known.live()) {
@@ -98,10 +98,9 @@ pub fn change_user(
 pub fn delete_user(known: &KnownUser, context: ScimContext) -> Result<ScimChange, ScimError> {
     known.view(context.role_from).ok_or_else(no_such_user)?;
     let facts = known.facts();
-    let leaves = facts.is_active() && !known.awaits_removal(&facts);
-    let happenings: Vec<TeamHappening> = leaves.then_some(TeamHappening::Left).into_iter().collect();
+    let happenings: Vec<TeamHappening> = leaves(known, &facts).then_some(TeamHappening::Left).into_iter().collect();
     let record = known.live().cloned().unwrap_or_else(|| new_record(known.id(), context));
-    let time = time_after(known, context.now);
+    let time = time_of(&happenings, known, context.now);
     Ok(ScimChange { record: record.emptied(time), happenings, time, is_news: true })
 }
 
@@ -119,8 +118,13 @@ pub fn regroup(known: &KnownUser, group: ScimGroup, is_in: bool, context: ScimCo
     let role = facts.role_over(known.observed()).unwrap_or(MemberRole::Staff);
     let wanted = if is_in { MemberRole::Admin } else { MemberRole::Staff };
     let counts = group == ScimGroup::Admin && context.role_from == RoleFrom::Groups && facts.is_active();
-    let is_asked = wanted == MemberRole::Staff && known.awaits_demotion(&facts);
-    let changes = counts && role != wanted && !is_asked;
+    let is_awaited = known.awaits_demotion(&facts);
+    let changes = counts
+        && match wanted {
+            // One who is put back while the demotion waits for an approval: the newer word is an event that says so.
+            MemberRole::Admin => role != wanted || is_awaited,
+            MemberRole::Staff => role != wanted && !is_awaited,
+        };
     let happenings = changes.then_some(TeamHappening::RoleChanged { role: wanted }).into_iter().collect();
     record.role_from = context.role_from;
     finish(known, was, record, happenings, context)
@@ -144,11 +148,20 @@ fn new_record(id: String, context: ScimContext) -> ScimRecord {
     }
 }
 
-/// The time of the events: after everything that is known of the member, unless that lies ahead further than clocks differ.
-fn time_after(known: &KnownUser, now: Timestamp) -> Timestamp {
+/// The time of the events: after everything that is known of the member, unless that lies ahead further than clocks differ. Access
+/// that is taken away is after it in any case: no event may lie ahead by more than a day.
+fn time_of(happenings: &[TeamHappening], known: &KnownUser, now: Timestamp) -> Timestamp {
     let latest = now.plus(AHEAD_MAX);
     let after = known.newest().map(|newest| newest.plus(Duration::from_micros(1)));
-    after.filter(|after| *after <= latest).map_or(now, |after| after.max(now))
+    let takes_away = happenings.iter().any(|happening| {
+        matches!(happening, TeamHappening::Left | TeamHappening::RoleChanged { role: MemberRole::Staff })
+    });
+    after.filter(|after| takes_away || *after <= latest).map_or(now, |after| after.max(now))
+}
+
+/// True if access has to be taken away: the user has it and no removal waits for an approval, or a parked join would give it.
+fn leaves(known: &KnownUser, facts: &MemberFacts) -> bool {
+    if facts.is_active() { !known.awaits_removal(facts) } else { known.has_parked_join(facts) }
 }
 
 /// Keeps the groups as they are shown: the facts may have moved on without a request.
@@ -173,7 +186,11 @@ fn role_asked(
     after: &ScimDocument,
     context: ScimContext,
 ) -> Result<RoleAsked, ScimError> {
-    let by_roles = after.role(context.role_from)?;
+    let by_roles = match after.role(context.role_from) {
+        // Access is taken away whatever the roles say.
+        Err(_) if !after.active => MemberRole::Staff,
+        role => role?,
+    };
     let by_groups = if record.in_admin == Some(true) { MemberRole::Admin } else { MemberRole::Staff };
     let is_switched = record.role_from != context.role_from;
     Ok(match context.role_from {
@@ -201,13 +218,18 @@ fn happenings(
         (MemberField::LastName, after.family_name.as_deref()),
     ];
     let wanted: Profile = wanted.into_iter().filter_map(|(field, text)| Some((field, text?.to_owned()))).collect();
-    if !facts.is_active() {
-        let join = TeamHappening::Joined { role: role.of_join, profile: wanted, expires: ExpiryChange::Unsaid };
-        return Ok(after.active.then_some(join).into_iter().collect());
-    }
     if !after.active {
-        let leaves = !known.awaits_removal(facts);
-        return Ok(leaves.then_some(TeamHappening::Left).into_iter().collect());
+        // A change of a name calls no join off that waits for a person.
+        let asks = facts.is_active() || after.says_active;
+        return Ok((asks && leaves(known, facts)).then_some(TeamHappening::Left).into_iter().collect());
+    }
+    if !facts.is_active() {
+        return Ok(vec![TeamHappening::Joined { role: role.of_join, profile: wanted, expires: ExpiryChange::Unsaid }]);
+    }
+    if after.says_active && known.awaits_removal(facts) {
+        // The newer word is that the user stays: an approval of the removal then finds it outdated.
+        let role = MemberRole::Staff;
+        return Ok(vec![TeamHappening::Joined { role, profile: wanted, expires: ExpiryChange::Unsaid }]);
     }
     let mut happenings = Vec::new();
     let profile: Profile =
@@ -230,9 +252,8 @@ fn finish(
     happenings: Vec<TeamHappening>,
     context: ScimContext,
 ) -> ScimChange {
-    let time = time_after(known, context.now);
-    // Whether it is active is a fact.
-    record.document.active = false;
+    let time = time_of(&happenings, known, context.now);
+    record.document = record.document.kept();
     let facts = known.facts_after(&happenings, time);
     record.seen = facts.is_active().then(|| SeenFacts::of(&facts, known.observed()));
     let is_news = !happenings.is_empty() || was.as_ref() != Some(&record);

@@ -61,6 +61,12 @@ pub struct ScimDocument {
     /// `active`; not part of what is kept.
     #[serde(skip)]
     pub active: bool,
+    /// True if the request itself says something of `active`; not part of what is kept.
+    #[serde(skip)]
+    pub says_active: bool,
+    /// True if the request itself says something of `roles`; not part of what is kept.
+    #[serde(skip)]
+    pub says_roles: bool,
 }
 
 impl ScimDocument {
@@ -95,11 +101,29 @@ impl ScimDocument {
             "displayname" => self.display_name = optional_text("displayName", value)?,
             "name" => self.take_name(value)?,
             "emails" => self.emails = entries("emails", value)?,
-            "roles" => self.roles = entries("roles", value)?,
-            "active" => self.active = flag("active", value)?,
+            "roles" => (self.roles, self.says_roles) = (entries("roles", value)?, true),
+            "active" => (self.active, self.says_active) = (flag("active", value)?, true),
             _ => {}
         }
         Ok(())
+    }
+
+    /// This document in the place of `before`. Access is not changed by what is left out: without `active` and `roles` both stay.
+    pub(super) fn in_place_of(&self, before: &Self) -> Self {
+        let mut document = self.clone();
+        if !self.says_active {
+            document.active = before.active;
+        }
+        if !self.says_roles {
+            document.roles.clone_from(&before.roles);
+        }
+        document
+    }
+
+    /// As it is kept: whether the user is active is a fact, and what a request said is over with it.
+    pub(super) fn kept(mut self) -> Self {
+        (self.active, self.says_active, self.says_roles) = (false, false, false);
+        self
     }
 
     /// Takes the parts of a name that are there.
@@ -231,6 +255,11 @@ fn entry(attribute: &str, value: &Value) -> Result<ScimEntry, ScimError> {
 }
 
 impl ScimEntry {
+    /// The address of a member, under the type by which Entra ID changes it.
+    pub(super) fn work(value: String) -> Self {
+        Self { value, kind: Some("work".to_owned()), primary: Some(true), display: None }
+    }
+
     /// Takes one part of it; null removes the part.
     pub(super) fn take(&mut self, attribute: &str, part: &str, value: &Value) -> Result<(), ScimError> {
         match part.to_ascii_lowercase().as_str() {

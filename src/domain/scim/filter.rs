@@ -4,6 +4,8 @@
 //!
 //! Before: [`crate::inbound`] reads the query. After: [`super::reply`].
 
+use super::super::text;
+use super::document::TEXT_CHARS_MAX;
 use super::error::{ScimError, ScimType};
 use super::known::ScimView;
 use super::terms::{GROUP_SCHEMA, USER_SCHEMA};
@@ -40,8 +42,8 @@ impl ScimFilter {
     pub fn read(text: &str) -> Result<Self, ScimError> {
         let (attribute, value) = comparison(text, USER_SCHEMA)?;
         match attribute.as_str() {
-            "username" => Ok(Self::UserName(value.to_lowercase())),
-            "externalid" => Ok(Self::ExternalId(value)),
+            "username" => Ok(Self::UserName(as_kept(value).to_lowercase())),
+            "externalid" => Ok(Self::ExternalId(as_kept(value))),
             "id" => Ok(Self::Id(value)),
             _ => Err(unknown("`userName eq`, `externalId eq` and `id eq`")),
         }
@@ -55,6 +57,11 @@ impl ScimFilter {
             Self::Id(id) => view.id == *id,
         }
     }
+}
+
+/// The text in the form in which a document has it; one that no document can have finds nobody.
+fn as_kept(value: String) -> String {
+    text::id(&value, TEXT_CHARS_MAX).unwrap_or(value)
 }
 
 impl GroupFilter {

@@ -109,6 +109,10 @@ fn set(
 }
 
 fn members(kind: PatchKind, path: &AttributePath, value: &Value) -> Result<GroupChange, ScimError> {
+    if path.part.as_deref().is_some_and(|part| part != "value") {
+        let wanted = "a member is added or removed as a whole: `members`, or `members[value eq \"…\"]`";
+        return Err(ScimError::wrong(ScimType::InvalidPath, wanted));
+    }
     let selected = path.selector.as_ref().map(|selector| match (&*selector.part, selector.value.as_str()) {
         ("value", Some(id)) => Ok(BTreeSet::from([id.to_owned()])),
         _ => Err(ScimError::wrong(ScimType::InvalidFilter, "of filters of members the bridge knows `value eq`")),

@@ -64,6 +64,8 @@ pub struct ScimView {
     pub document: ScimDocument,
     /// The groups.
     pub groups: Vec<ScimGroup>,
+    /// True if a demotion waits for an approval: the user is in `admin` until then.
+    pub awaits_demotion: bool,
     /// The state.
     pub state: ScimState,
     /// The reason for which the newest event waits for a person.
@@ -72,6 +74,13 @@ pub struct ScimView {
     pub created: Timestamp,
     /// The time of the last change, by whomever.
     pub modified: Timestamp,
+}
+
+impl ScimView {
+    /// True if the user is in the group and nothing waits by which it would leave.
+    pub fn is_in_for_good(&self, group: ScimGroup) -> bool {
+        self.groups.contains(&group) && !(group == ScimGroup::Admin && self.awaits_demotion)
+    }
 }
 
 impl KnownUser {
@@ -112,6 +121,11 @@ impl KnownUser {
     /// True if a removal waits for an approval.
     pub(super) fn awaits_removal(&self, facts: &MemberFacts) -> bool {
         self.parked(facts).iter().any(|open| is_braked(open) && open.event.happening == TeamHappening::Left)
+    }
+
+    /// True if a join is parked: a retry would let the user in.
+    pub(super) fn has_parked_join(&self, facts: &MemberFacts) -> bool {
+        self.parked(facts).iter().any(|open| matches!(open.event.happening, TeamHappening::Joined { .. }))
     }
 
     /// True if a demotion waits for an approval.
@@ -180,7 +194,8 @@ impl KnownUser {
                 (created, newest.map_or(created, |at| at.max(created)))
             }
         };
-        Some(ScimView { id: self.id(), document, groups, state, reason, created, modified })
+        let awaits_demotion = self.awaits_demotion(&facts);
+        Some(ScimView { id: self.id(), document, groups, awaits_demotion, state, reason, created, modified })
     }
 
     /// The attributes as they were written, with what was changed by something else since; `None`: there is no user.
@@ -195,7 +210,7 @@ impl KnownUser {
                 external_id: Some(self.member.as_str().to_owned()),
                 given_name: seen.given_name,
                 family_name: seen.family_name,
-                emails: vec![ScimEntry { value: email, primary: Some(true), ..ScimEntry::default() }],
+                emails: vec![ScimEntry::work(email)],
                 ..ScimDocument::default()
             });
         };
@@ -217,10 +232,7 @@ impl KnownUser {
         if let Some(email) = seen.email.filter(|_| email) {
             match document.chosen() {
                 Some(index) => document.emails[index].value = email,
-                None => {
-                    let new = ScimEntry { value: email, primary: Some(true), ..ScimEntry::default() };
-                    document.emails.push(new);
-                }
+                None => document.emails.push(ScimEntry::work(email)),
             }
         }
         Some(document)

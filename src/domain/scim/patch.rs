@@ -89,6 +89,9 @@ pub fn patch_document(document: &ScimDocument, operations: &[PatchOperation]) ->
 /// Attributes that the bridge alone writes.
 const READ_ONLY: [&str; 4] = ["id", "meta", "schemas", "groups"];
 
+/// Attributes of one value: nothing can be selected among it.
+const SINGLE: [&str; 5] = ["username", "externalid", "displayname", "name", "active"];
+
 impl ScimDocument {
     fn patch(&mut self, operation: &PatchOperation) -> Result<(), ScimError> {
         let PatchOperation { kind, path, value } = operation;
@@ -114,9 +117,12 @@ impl ScimDocument {
     }
 
     fn set(&mut self, kind: PatchKind, path: &AttributePath, value: &Value) -> Result<(), ScimError> {
-        // A removal has no value, and null says the same.
-        let nothing = &Value::Null;
-        let value = if kind == PatchKind::Remove { nothing } else { value };
+        // A removal of a single value has none, and null says the same.
+        let named = value;
+        let value = if kind == PatchKind::Remove { &Value::Null } else { value };
+        if path.selector.is_some() && SINGLE.contains(&path.attribute.as_str()) {
+            return Err(ScimError::wrong(ScimType::InvalidPath, "brackets select among several values: this has one"));
+        }
         match (path.attribute.as_str(), path.part.as_deref()) {
             ("username", None) => self.user_name = text_of("userName", value)?,
             ("externalid", None) => self.external_id = optional_text("externalId", value)?,
@@ -125,9 +131,9 @@ impl ScimDocument {
             ("name", Some("familyname")) => self.family_name = optional_text("name.familyName", value)?,
             ("name", None) if value.is_null() => (self.given_name, self.family_name) = (None, None),
             ("name", None) => self.take_name(value)?,
-            ("active", None) => self.active = flag("active", value)?,
-            ("emails", part) => set_entries("emails", &mut self.emails, kind, path, part, value)?,
-            ("roles", part) => set_entries("roles", &mut self.roles, kind, path, part, value)?,
+            ("active", None) => (self.active, self.says_active) = (flag("active", value)?, true),
+            ("emails", part) => set_entries("emails", &mut self.emails, kind, path, part, named)?,
+            ("roles", part) => set_entries("roles", &mut self.roles, kind, path, part, named)?,
             _ => {}
         }
         Ok(())
@@ -143,15 +149,27 @@ fn set_entries(
     value: &Value,
 ) -> Result<(), ScimError> {
     match (&path.selector, part, kind) {
+        // As the providers remove members of a group: those that are named go.
+        (None, None | Some("value"), PatchKind::Remove) if !value.is_null() => {
+            let named = entries(attribute, value)?;
+            all.retain(|entry| named.iter().all(|named| named.value != entry.value));
+        }
         (None, None, PatchKind::Remove) => all.clear(),
         (None, None, PatchKind::Replace) => *all = entries(attribute, value)?,
         (None, None, PatchKind::Add) => add(all, entries(attribute, value)?),
         (Some(selector), None | Some("value"), PatchKind::Remove) => all.retain(|entry| !entry.is_selected(selector)),
         (None, Some("value"), PatchKind::Remove) => all.clear(),
         (selector, part, _) => {
+            let value = if kind == PatchKind::Remove { &Value::Null } else { value };
             let is_meant = |entry: &ScimEntry| selector.as_ref().is_none_or(|selector| entry.is_selected(selector));
             if !all.iter().any(is_meant) && kind != PatchKind::Remove {
                 all.push(selector.as_ref().map(ScimEntry::selected).unwrap_or_default());
+            }
+            // A new primary value takes the place of the old (RFC 7644 §3.5.2).
+            let is_primary = if part == Some("primary") { Some(value) } else { value.get("primary") };
+            if is_primary.is_some_and(|value| flag("primary", value) == Ok(true)) {
+                let others = all.iter_mut().filter(|entry| !is_meant(entry) && entry.primary == Some(true));
+                others.for_each(|entry| entry.primary = Some(false));
             }
             for entry in all.iter_mut().filter(|entry| is_meant(entry)) {
                 match part {

@@ -101,8 +101,18 @@ fn part_of(value: Value, is_meant: impl Fn(&str) -> bool + Copy) -> Option<Value
 
 /// A user.
 pub fn user_json(view: &ScimView, projection: &Projection) -> Value {
-    let ScimDocument { user_name, external_id, display_name, given_name, family_name, emails, roles, active } =
-        &view.document;
+    let ScimDocument {
+        user_name,
+        external_id,
+        display_name,
+        given_name,
+        family_name,
+        emails,
+        roles,
+        active,
+        says_active: _,
+        says_roles: _,
+    } = &view.document;
     let mut user = json!({
         "schemas": [USER_SCHEMA, BRIDGE_SCHEMA],
         "id": view.id,

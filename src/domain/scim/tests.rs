@@ -646,6 +646,7 @@ proptest! {
                     let write = patch(json!([operation]));
                     let ScimWrite::Patch(operations) = &write else { unreachable!() };
                     let wanted = patch_document(&world.view().document, operations).expect("a document");
+                    let wanted = ScimDocument { says_active: false, says_roles: false, ..wanted };
                     let facts = world.known.facts();
                     let waits = world.known.awaits_removal(&facts) && !wanted.active;
                     world.write(&write).expect("taken");
@@ -689,4 +690,129 @@ fn a_request_is_later_than_what_is_known_but_not_by_much() {
         context(5),
     );
     assert_eq!(change.expect("taken").time, at(5), "an event a day ahead stands");
+}
+
+fn set_active(active: bool) -> ScimWrite {
+    patch(json!([{"op": "replace", "path": "active", "value": active}]))
+}
+
+#[test]
+fn access_is_taken_away_also_from_one_whose_join_lies_ahead() {
+    let mut world = World::with(&entra_user());
+    world.open(at(3_600), joined(MemberRole::Staff, &[]), EventState::Pending, None);
+    world.settle();
+    assert_eq!(world.write(&set_active(false)), Ok(vec![TeamHappening::Left]));
+    world.settle();
+    assert!(!world.view().document.active);
+}
+
+#[test]
+fn one_who_is_put_back_is_not_removed_by_a_later_approval() {
+    let mut world = World::with(&entra_user());
+    world.write(&set_active(false)).expect("taken");
+    world.parks("team_brake");
+    let rename = patch(json!([{"op": "replace", "path": "displayName", "value": "M"}]));
+    assert_eq!(world.write(&rename), Ok(Vec::new()), "a name says nothing of access");
+    let back = world.write(&set_active(true)).expect("taken");
+    assert!(matches!(&back[..], [TeamHappening::Joined { .. }]), "{back:?}");
+    world.known.open.iter_mut().for_each(|open| open.state = EventState::Pending);
+    world.settle();
+    assert!(world.view().document.active, "the approved removal is outdated");
+    // The same of a demotion.
+    world.regroup(ScimGroup::Admin, true);
+    world.settle();
+    world.regroup(ScimGroup::Admin, false);
+    world.parks("team_brake");
+    assert!(!world.view().is_in_for_good(ScimGroup::Admin), "so that an addition is one");
+    assert_eq!(world.regroup(ScimGroup::Admin, true), [TeamHappening::RoleChanged { role: MemberRole::Admin }]);
+    world.known.open.iter_mut().for_each(|open| open.state = EventState::Pending);
+    world.settle();
+    assert_eq!(world.view().groups.contains(&ScimGroup::Admin), true);
+}
+
+#[test]
+fn a_join_that_waits_for_a_person_is_called_off_by_a_deactivation() {
+    let parked = || {
+        let mut world = World::new();
+        let document = ScimDocument::read(&entra_user()).expect("a user");
+        world.write(&ScimWrite::Create(document)).expect("made");
+        world.parks("email_taken");
+        world
+    };
+    let mut world = parked();
+    let rename = patch(json!([{"op": "replace", "path": "displayName", "value": "M"}]));
+    assert_eq!(world.write(&rename), Ok(Vec::new()));
+    assert_eq!(world.write(&set_active(false)), Ok(vec![TeamHappening::Left]));
+    assert_eq!(world.write(&set_active(false)), Ok(Vec::new()));
+    world.known.open.iter_mut().for_each(|open| open.state = EventState::Pending);
+    world.settle();
+    assert!(!world.view().document.active, "a retry of the join gives no access");
+    let change = delete_user(&parked().known, context(9)).expect("there is one");
+    assert_eq!(change.happenings, [TeamHappening::Left]);
+}
+
+#[test]
+fn what_a_replacement_leaves_out_changes_no_access() {
+    let mut world = World::with(&entra_user());
+    world.role_from = RoleFrom::Roles;
+    let admin = json!([{"op": "replace", "path": "roles", "value": [{"value": "admin"}]}]);
+    world.write(&patch(admin)).expect("taken");
+    world.settle();
+    let without = |names: &[&str]| {
+        let mut user = entra_user();
+        names.iter().for_each(|name| drop(user.as_object_mut().expect("an object").remove(*name)));
+        ScimWrite::Replace(ScimDocument::read(&user).expect("a user"))
+    };
+    assert_eq!(world.write(&without(&["roles"])), Ok(Vec::new()), "no demotion");
+    world.write(&set_active(false)).expect("taken");
+    world.settle();
+    assert_eq!(world.write(&without(&["active", "roles"])), Ok(Vec::new()), "no invitation");
+    let back = world.write(&without(&["roles"])).expect("taken");
+    assert!(matches!(&back[..], [TeamHappening::Joined { .. }]), "{back:?}");
+}
+
+#[test]
+fn a_role_that_is_none_takes_nobodys_access_and_keeps_nobodys() {
+    let mut user = entra_user();
+    user["roles"] = json!([{"value": "User"}]);
+    let mut world = World::with(&user);
+    world.role_from = RoleFrom::Roles;
+    assert!(world.write(&patch(json!([{"op": "add", "path": "roles", "value": [{"value": "x"}]}]))).is_err());
+    assert_eq!(world.write(&set_active(false)), Ok(vec![TeamHappening::Left]));
+}
+
+#[test]
+fn operations_mean_what_they_name() {
+    let mut user = entra_user();
+    user["emails"] =
+        json!([{"value": "a@x.example", "type": "home", "primary": true}, {"value": "b@x.example", "type": "work"}]);
+    let document = ScimDocument::read(&user).expect("a user");
+    let after = |operations: Value| {
+        let ScimWrite::Patch(operations) = patch(operations) else { unreachable!() };
+        patch_document(&document, &operations)
+    };
+    let removed = after(json!([{"op": "Remove", "path": "emails", "value": [{"value": "a@x.example"}]}]));
+    assert_eq!(removed.expect("taken").address(), Ok("b@x.example"));
+    let moved = after(json!([{"op": "replace", "path": "emails[type eq \"work\"].primary", "value": true}]));
+    assert_eq!(moved.expect("taken").address(), Ok("b@x.example"), "the old primary one is none any more");
+    let wrong = after(json!([{"op": "replace", "path": "active[type eq \"x\"]", "value": false}]));
+    assert_eq!(wrong.map_err(|error| error.kind), Err(Some(ScimType::InvalidPath)));
+    let foreign = after(json!([{"op": "replace", "path": "phoneNumbers[type eq \"work\"].value", "value": "1"}]));
+    assert!(foreign.is_ok(), "an attribute that the bridge does not have is passed over");
+    let ScimWrite::Patch(part) = patch(json!([{"op": "remove", "path": "members[value eq \"u\"].display"}])) else {
+        unreachable!()
+    };
+    let refused = read_group_patch(&part, ScimGroup::Admin);
+    assert_eq!(refused.map_err(|error| error.kind), Err(Some(ScimType::InvalidPath)));
+}
+
+#[test]
+fn a_filter_finds_what_is_kept() {
+    let mut user = entra_user();
+    user["userName"] = json!("mu\u{308}ller@utility.example ");
+    let view = World::with(&user).view();
+    for text in ["mu\u{308}ller@utility.example", " M\u{fc}ller@utility.example "] {
+        let filter = ScimFilter::read(&format!("userName eq \"{text}\"")).expect("a filter");
+        assert!(filter.admits(&view), "{text}");
+    }
 }

@@ -170,7 +170,7 @@ impl ScimEndpoint {
         let views = self.views().await?;
         let by_id: BTreeMap<&str, &(MemberId, ScimView)> = views.iter().map(|known| (&*known.1.id, known)).collect();
         let now: BTreeSet<String> =
-            views.iter().filter(|(_, view)| view.groups.contains(&group)).map(|(_, view)| view.id.clone()).collect();
+            views.iter().filter(|(_, view)| view.is_in_for_good(group)).map(|(_, view)| view.id.clone()).collect();
         let (added, removed) = scim::change_group(changes, &now)?;
         let mut members = Vec::new();
         for (ids, is_in) in [(added, true), (removed, false)] {
