@@ -727,7 +727,7 @@ fn one_who_is_put_back_is_not_removed_by_a_later_approval() {
     assert_eq!(world.regroup(ScimGroup::Admin, true), [TeamHappening::RoleChanged { role: MemberRole::Admin }]);
     world.known.open.iter_mut().for_each(|open| open.state = EventState::Pending);
     world.settle();
-    assert_eq!(world.view().groups.contains(&ScimGroup::Admin), true);
+    assert!(world.view().groups.contains(&ScimGroup::Admin));
 }
 
 #[test]
