@@ -123,7 +123,7 @@ async fn an_erased_member_is_no_user_any_more(fixture: StoreFixture) {
     assert!(fixture.store.scim_users().await.expect("there").is_empty());
     assert!(fixture.store.scim_user(&Uuid::from_u128(1).to_string()).await.expect("there").is_none());
     // A user without any event is a person, too.
-    let inactive = ScimDocument { active: false, ..person("eve") };
+    let inactive = ScimDocument { active: false, says_active: true, ..person("eve") };
     let ask = ScimAsk::User { member: member("eve"), id: "2".into(), write: Box::new(ScimWrite::Create(inactive)) };
     fixture.store.scim_write(request(&fixture, &core(""), ask)).await.expect("the store is there");
     let erased = fixture.store.erase_member(&member("eve"), &[], false, BY).await.expect("there");
@@ -134,7 +134,7 @@ async fn an_erased_member_is_no_user_any_more(fixture: StoreFixture) {
 async fn a_user_who_left_long_ago_is_forgotten(fixture: StoreFixture) {
     create(&fixture, &fixture.store, "mia", 1).await;
     apply(&fixture).await;
-    let left = ScimDocument { active: false, ..person("mia") };
+    let left = ScimDocument { active: false, says_active: true, ..person("mia") };
     let ask = ScimAsk::User { member: member("mia"), id: "1".into(), write: Box::new(ScimWrite::Replace(left)) };
     // Podero could not be asked for a list.
     let request = ScimRequest { is_final: true, ..request(&fixture, &core(""), ask) };
@@ -164,7 +164,7 @@ async fn of_two_requests_at_once_one_keeps_enough_admins(fixture: StoreFixture) 
         apply(&fixture).await;
     }
     let leave = async |store: &Store, number: u128| {
-        let left = ScimDocument { active: false, ..person(&format!("M-{number}")) };
+        let left = ScimDocument { active: false, says_active: true, ..person(&format!("M-{number}")) };
         let ask = ScimAsk::User {
             member: member(&format!("M-{number}")),
             id: Uuid::from_u128(number).to_string(),
