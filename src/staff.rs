@@ -12,10 +12,7 @@ use crate::domain::call::Reply;
 use crate::domain::team::{MemberCall, MemberDone, TeamPolicy};
 use crate::podero::Partner;
 use crate::pump::{Step, failed};
-use crate::store::Store;
-
-/// The name of the duty.
-const LIST: &str = "staff";
+use crate::store::{STAFF_DUTY, Store};
 
 /// Shortest interval of reading the list: it holds all users, and an event reads one whenever it must.
 const EVERY_MIN: Duration = Duration::from_secs(300);
@@ -50,7 +47,7 @@ impl<P: Partner> Staffing<P> {
         if let Some(until) = self.partner.paused_until() {
             return Step::IdleFor(until.since(self.clock.now()));
         }
-        let duty = match self.store.take_duty(LIST, self.policy.list_max_age.max(EVERY_MIN)).await {
+        let duty = match self.store.take_duty(STAFF_DUTY, self.policy.list_max_age.max(EVERY_MIN)).await {
             Ok(Some(duty)) => duty,
             Ok(None) => return Step::Idle,
             Err(error) => return failed!(error, "the reading of the list of the staff could not be claimed"),
@@ -69,7 +66,7 @@ impl<P: Partner> Staffing<P> {
             | Reply::Unsent { .. }
             | Reply::Unknown { .. } => {
                 tracing::debug!("the list of the staff could not be read; nothing is concluded from that");
-                self.store.put_duty_off(LIST, self.clock.now().plus(AGAIN)).await
+                self.store.put_duty_off(STAFF_DUTY, self.clock.now().plus(AGAIN)).await
             }
         };
         match kept {

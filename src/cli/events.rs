@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::open::open;
 use super::output::{print_json, say};
 use super::show;
-use super::table::{self, or_dash};
+use super::table;
 use crate::domain::Timestamp;
 use crate::store::{OpenEvent, OpenFilter};
 
@@ -40,7 +40,7 @@ async fn list(at: &StoreOptions, filter: OpenFilter) -> Result<(), CliError> {
         return Ok(());
     }
     let rows: Vec<[String; 8]> = page.events.into_iter().map(row).collect();
-    table::print(["event", "customer", "type", "since", "failures", "waits for", "why", "next try"], &rows);
+    table::print(["event", "customer or member", "type", "since", "failures", "waits for", "why", "next try"], &rows);
     if let Some(next) = next {
         say(&format!("there are more: --after {next}"));
     }
@@ -48,7 +48,7 @@ async fn list(at: &StoreOptions, filter: OpenFilter) -> Result<(), CliError> {
 }
 
 fn row(event: OpenEvent) -> [String; 8] {
-    let customer = or_dash(event.customer_id.as_ref());
+    let person = table::person(event.customer_id.as_ref(), event.member_id.as_ref());
     let why = match (event.behind, event.reason, event.operation) {
         (Some(behind), _, _) => behind.to_string(),
         (None, Some(reason), Some(operation)) => format!("{reason}: {operation}"),
@@ -58,5 +58,5 @@ fn row(event: OpenEvent) -> [String; 8] {
     let next_try = event.next_try.map_or_else(|| "-".to_owned(), |at: Timestamp| at.to_string());
     let (since, failures) = (event.since.to_string(), event.failures.to_string());
     let (id, kind, waits_for) = (event.id.to_string(), event.kind.to_string(), event.waits_for.to_string());
-    [id, customer, kind, since, failures, waits_for, why, next_try]
+    [id, person, kind, since, failures, waits_for, why, next_try]
 }

@@ -79,11 +79,12 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
     let rows: Vec<[String; 5]> = page
         .into_iter()
         .map(|event| {
-            let (customer, reason) = (or_dash(event.customer_id.as_ref()), or_dash(event.reason.as_ref()));
-            [event.id.to_string(), customer, event.kind.to_string(), reason, or_dash(event.detail.as_ref())]
+            let person = table::person(event.customer_id.as_ref(), event.member_id.as_ref());
+            let reason = or_dash(event.reason.as_ref());
+            [event.id.to_string(), person, event.kind.to_string(), reason, or_dash(event.detail.as_ref())]
         })
         .collect();
-    table::print(["event", "customer", "type", "reason", "detail"], &rows);
+    table::print(["event", "customer or member", "type", "reason", "detail"], &rows);
     if let Some(next) = next {
         say(&format!("there are more: --after {next}"));
     }

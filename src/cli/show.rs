@@ -44,7 +44,10 @@ fn describe(view: &EventView) {
     let or_none = |moment: Option<Timestamp>| or_dash(moment.map(|moment| moment.to_string()).as_ref());
     let lines = [
         ("id", event.id.to_string()),
-        ("customer", or_dash(event.customer_id.as_ref())),
+        match &event.member_id {
+            Some(member) => ("member", member.clone()),
+            None => ("customer", or_dash(event.customer_id.as_ref())),
+        },
         ("type", event.kind.to_string()),
         ("state", event.state.to_string()),
         ("reason", or_dash(event.reason.as_ref())),

@@ -5,6 +5,7 @@
 //! Before: the commands of [`crate::cli`]. After: a person.
 
 use super::output::say;
+use crate::domain::team::is_address;
 
 /// Limit of a cell; `show` and JSON have the whole text.
 const CELL_CHARS_MAX: usize = 100;
@@ -35,6 +36,15 @@ fn cell(text: &str) -> String {
 /// The value, or a dash.
 pub(super) fn or_dash(value: Option<&String>) -> String {
     value.map_or_else(|| "-".to_owned(), Clone::clone)
+}
+
+/// The person whom an event is about: a customer's id, or `member` and the id. Of an id that is an e-mail address nothing is shown.
+pub(super) fn person(customer_id: Option<&String>, member_id: Option<&String>) -> String {
+    match member_id {
+        Some(id) if is_address(id) => "member".to_owned(),
+        Some(id) => format!("member {id}"),
+        None => or_dash(customer_id),
+    }
 }
 
 /// Escapes control characters except the line's end.

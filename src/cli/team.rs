@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use serde_json::json;
 
 use super::arguments::{StoreOptions, TeamCommand};
@@ -56,17 +57,26 @@ async fn reviewed(at: &StoreOptions, inactive_days: u32) -> Result<(), CliError>
     let found = review(&known, staff.as_ref(), &policy, inactive_after, Clock::system().now());
     if at.json {
         let listed_at = asked_at(staff.as_ref());
-        return Ok(print_json(&json!({ "listed_at": listed_at, "findings": found, "is_cut": is_cut(&known) }))?);
+        print_json(&json!({ "listed_at": listed_at, "findings": found, "is_cut": is_cut(&known) }))?;
+        return compared(staff.as_ref());
     }
-    if found.is_empty() {
-        say("nothing was found");
-    } else {
+    if !found.is_empty() {
         let rows: Vec<[String; 4]> = found.iter().map(finding).collect();
         table::print(["finding", "member", "Podero user", "detail"], &rows);
+    } else if staff.is_some() {
+        say("nothing was found");
     }
     say_cut(&known);
     say_age(staff.as_ref());
-    Ok(())
+    compared(staff.as_ref())
+}
+
+/// A review without a list of the staff is none.
+fn compared(staff: Option<&StaffList>) -> Result<(), CliError> {
+    match staff {
+        Some(_) => Ok(()),
+        None => Err(anyhow!("the team was not compared with Podero: there is no list of its staff").into()),
+    }
 }
 
 fn asked_at(staff: Option<&StaffList>) -> Option<Timestamp> {
@@ -82,7 +92,9 @@ fn say_cut(known: &[KnownMember]) {
 fn say_age(staff: Option<&StaffList>) {
     match staff {
         Some(list) => say(&format!("Podero's list of the staff is of {}", list.asked_at)),
-        None => say("Podero's list of the staff was not read yet: the bridge reads it while team.enabled is on"),
+        None => say(
+            "there is no list of Podero's staff: a running bridge reads one while team.enabled is on, also after an erasure",
+        ),
     }
 }
 

@@ -11,6 +11,9 @@ use super::handle::Store;
 use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
 
+/// The name of the duty that reads the list of the staff.
+pub const STAFF_DUTY: &str = "staff";
+
 /// A duty that was taken, for all replicas.
 #[derive(Debug, Clone, Copy)]
 pub struct Duty {
@@ -37,6 +40,12 @@ impl Store {
     pub fn give_duty_back(&self, duty: Duty) {
         self.give_back(duty.give_back());
     }
+}
+
+/// Makes a duty due now.
+pub(super) async fn make_due(name: &'static str, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
+    query("UPDATE duties SET due_at = 0 WHERE name = $1").bind(name).execute(tx).await?;
+    Ok(())
 }
 
 impl Duty {

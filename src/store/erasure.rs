@@ -9,6 +9,7 @@
 use super::audit::{self, AuditOf, AuditRow, Person};
 use super::customers;
 use super::db::{DbFault, query};
+use super::duties::{self, STAFF_DUTY};
 use super::error::Error;
 use super::handle::Store;
 use super::mentions::{KeptMessage, Mention, Sought, mention_in};
@@ -99,7 +100,8 @@ impl Store {
         self.erase_person(Person { kind: TargetKind::Customer, id, lane }, messages, Order { also, force, act }).await
     }
 
-    /// As [`Store::erase`], of a member of the team. The list of the staff goes with it, and is read again.
+    /// As [`Store::erase`], of a member of the team. The list of the staff goes with it, and the bridge reads it again
+    /// at once.
     pub async fn erase_member(
         &self,
         member: &MemberId,
@@ -229,6 +231,7 @@ impl Write for Erase {
             self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
                 .await?;
             team_brake::forget_staff(&mut *tx).await?;
+            duties::make_due(STAFF_DUTY, &mut *tx).await?;
         }
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;

@@ -77,7 +77,7 @@ pub use closed_sets::{NoticeState, OpenState, RetryState, RowKind, Target};
 pub use condition::{Trouble, Writability};
 pub use db::{Dialect, ServerGauges, TableRows};
 pub use db_file::is_sqlite;
-pub use duties::Duty;
+pub use duties::{Duty, STAFF_DUTY};
 pub use erasure::{Erased, InTheWay};
 pub use error::{Error, OpenError};
 pub use gauges::{BacklogCounts, Gauges};

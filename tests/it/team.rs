@@ -14,12 +14,13 @@ use podero_bridge::domain::team::{
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict, unreadable_notice};
 use podero_bridge::domain::work::LaneWork;
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::store::{Arrival, CallMade, Claim, Content, RetryRequest, Store, TeamAnswer};
+use podero_bridge::store::{Arrival, CallMade, Claim, Content, RetryRequest, STAFF_DUTY, Store, TeamAnswer};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::kit::{BY, StoreFixture, on_both_databases};
+use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
+use crate::running;
 use crate::servers;
 use crate::world::{Database, Settings, World, event, sign_up, until};
 
@@ -611,13 +612,39 @@ async fn an_erased_member_leaves_a_tombstone(fixture: StoreFixture) {
     };
     let in_the_way = erase(false).await.expect_err("an active member");
     assert!(in_the_way.is_active);
+    let list_is_due = async || {
+        let duty = fixture.store.take_duty(STAFF_DUTY, Duration::from_secs(3_600)).await;
+        duty.expect("the store is there").is_some()
+    };
+    assert_eq!((list_is_due().await, list_is_due().await), (true, false));
     fixture.clock.advance(Duration::from_secs(1));
     let erased = erase(true).await.expect("by force");
     assert!(erased.events > 0);
+    assert!(list_is_due().await, "the list of the staff went with the member, and is read again at once");
     assert!(fixture.store.members().await.expect("the store is there").is_empty());
     let team = TeamFixture(&fixture);
     team.arrives("M-1", before, joined()).await;
     assert!(claimed(&fixture.store).await.is_none(), "an older event that comes late brings nothing back");
+}
+
+/// The commands name a member, and a review that compared with no list of the staff says so.
+#[tokio::test]
+async fn commands_show_members_and_a_review_needs_a_list() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let team = TeamFixture(&fixture);
+    team.arrives("M-1", fixture.clock.now(), joined()).await;
+    let refused = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
+    let claim = claimed(&fixture.store).await.expect("the event");
+    team.ends(&claim, refused).await;
+    let environment = vec![("STORE__URL", fixture.url.clone())];
+    let listed = running::said(&running::run(&["parked", "list"], &environment));
+    assert!(listed.contains("member M-1"), "{listed}");
+    let reviewed = running::run(&["team", "review"], &environment);
+    let said = running::said(&reviewed);
+    assert_eq!((reviewed.status.code(), said.contains("nothing was found")), (Some(1), false), "{said}");
+    team.lists([1, 2]).await;
+    let reviewed = running::run(&["team", "review"], &environment);
+    assert_eq!(reviewed.status.code(), Some(0), "{}", running::said(&reviewed));
 }
 
 /// A bridge that administers the team, with a source for it.

@@ -104,6 +104,9 @@ pub struct MemberAtPodero {
     /// The time at which the user was found to be gone after the membership had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
+    /// The time at which Podero last made the user: a list of the staff that was asked for before cannot show them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_at: Option<Timestamp>,
     /// The time until which a change without an answer may be under way: no call about the member is made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_until: Option<Timestamp>,

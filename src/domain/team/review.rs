@@ -165,7 +165,7 @@ pub fn team_rows(known: &[KnownMember], list: Option<&StaffList>) -> Vec<TeamRow
                 return None;
             }
             seen.extend(there.map(|there| there.id));
-            Some(known_row(known, there, list.is_some()))
+            Some(known_row(known, there, list))
         })
         .collect();
     rows.extend(staff.iter().filter(|there| !seen.contains(&there.id)).map(|there| TeamRow {
@@ -192,12 +192,15 @@ fn colleague_of<'a>(known: &KnownMember, staff: &'a [Colleague]) -> Option<&'a C
     staff.iter().find(by_key).or_else(|| staff.iter().find(by_user))
 }
 
-fn known_row(known: &KnownMember, there: Option<&Colleague>, has_list: bool) -> TeamRow {
+fn known_row(known: &KnownMember, there: Option<&Colleague>, list: Option<&StaffList>) -> TeamRow {
     let facts = &known.member.facts;
+    // A user who was made after the list was asked for cannot be in it.
+    let was_made_since = list.is_some_and(|list| known.member.podero.made_at.is_some_and(|made| made >= list.asked_at));
     let state = match (facts.is_active(), there) {
         (true, Some(there)) if there.has_joined => MemberState::Active,
         (true, Some(_)) => MemberState::Invited,
-        (true, None) if has_list => MemberState::Missing,
+        (true, None) if was_made_since => MemberState::Invited,
+        (true, None) if list.is_some() => MemberState::Missing,
         (true, None) => MemberState::Unlisted,
         (false, _) if facts.left.is_none() => MemberState::Announced,
         (false, _) if facts.departure == Some(Departure::Expired) => MemberState::Expired,

@@ -545,7 +545,7 @@ fn an_end_that_is_near_or_past_is_told_or_carried_out_at_once() {
     let mut world = World::new(enabled());
     let near = world.play(&event(10, joined_until(Staff, 5_000)));
     assert_eq!(topics(&near), [Topic::TeamMemberAdded, Topic::TeamAccessExpiring]);
-    assert_eq!(near.follow_ups.len(), 1);
+    assert_eq!((near.follow_ups.len(), &near.notices[1].data["role"]), (1, &"staff".into()));
     world.now = 6_000;
     let past = world.play(&event(20, until(ExpiryChange::At(at(5_500)))));
     assert_eq!(past.follow_ups[0].happening, TeamHappening::AccessExpired { expires_at: at(5_500) });

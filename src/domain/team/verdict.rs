@@ -96,6 +96,7 @@ fn done(work: &mut MemberWork, call: &MemberCall, done: MemberDone, moment: Mome
             work.failures = 0;
             work.failing_since = None;
             work.member.podero.invited_by = Some(work.event.id);
+            work.member.podero.made_at = Some(moment.now);
             work.member.podero.user = ObservedMember::Present(Colleague {
                 id: user,
                 role: (*role).into(),
@@ -402,7 +403,8 @@ fn expiring(work: &MemberWork, expires_at: Timestamp, now: Timestamp) -> Notice 
         data: json!({
             "member_id": member,
             "podero_user_id": work.member.user_id().or(work.member.podero.departed),
-            "role": work.member.facts.role.map(|fact| fact.role.name()),
+            // With the join the facts are not the member's yet.
+            "role": work.member.facts.role.or(work.merged.facts.role).map(|fact| fact.role.name()),
             "event_id": work.event.id,
             "expires_at": expires_at,
         }),

@@ -3,7 +3,7 @@
 
 use super::super::super::audit::{Action, AuditOutcome, TargetKind};
 use super::super::super::brake::Tally;
-use super::super::review::{Finding, review};
+use super::super::review::{Finding, MemberState, review};
 use super::*;
 
 /// Said at one moment, for a later day.
@@ -250,6 +250,21 @@ fn a_leave_of_one_who_was_never_there_is_told_to_no_one() {
     world.play(&event(20, joined(Staff)));
     assert_eq!(topics(&world.play(&event(30, TeamHappening::Left))), [Topic::TeamMemberRemoved]);
     assert_eq!(team_rows(&[known(&world.member, 0)], None).len(), 1);
+}
+
+#[test]
+fn one_who_was_invited_after_the_list_was_asked_for_is_not_missing() {
+    let mut world = World::new(enabled());
+    world.play(&event(10, joined(Staff)));
+    let known = [KnownMember { id: "M-1".to_owned(), member: world.member.clone(), parked: 0, is_of_scim: false }];
+    let state = |asked_at: Timestamp| {
+        let list = StaffList { asked_at, staff: vec![colleague(7, Staff)], bound: BTreeMap::new() };
+        let found = review(&known, Some(&list), &world.policy.team, DAY, at(world.now));
+        let is_found = found.iter().any(|row| row.finding == Finding::MissingAtPodero);
+        (team_rows(&known, Some(&list))[0].state, is_found)
+    };
+    assert_eq!(state(at(world.now - 1)), (MemberState::Invited, false));
+    assert_eq!(state(at(world.now + 1)), (MemberState::Missing, true));
 }
 
 #[test]
