@@ -24,7 +24,7 @@ use crate::domain::identity::Actor;
 use crate::domain::plan::Policy;
 use crate::domain::scim::{
     KnownUser, OpenTeamEvent, Permission, PolicyAtHand, RoleFrom, ScimChange, ScimContext, ScimError, ScimGroup,
-    ScimRecord, ScimType, ScimWrite, change_user, delete_user, permission, regroup,
+    ScimRecord, ScimType, ScimWrite, change_user, delete_user, no_such_user, permission, regroup,
 };
 use crate::domain::team::{AccessEnd, MemberId, PolicyRefusal, StaffList, TeamEvent};
 use crate::domain::{EventId, Timestamp};
@@ -58,7 +58,7 @@ pub enum ScimAsk {
     User {
         /// The member that the user is.
         member: MemberId,
-        /// The bridge's id of a user that is made.
+        /// The bridge's id of the user: of one that is made, or of the one that is meant.
         id: String,
         /// The attributes.
         write: Box<ScimWrite>,
@@ -67,6 +67,8 @@ pub enum ScimAsk {
     Delete {
         /// The member that the user is.
         member: MemberId,
+        /// The bridge's id of the user: one that was made anew meanwhile is another.
+        id: String,
     },
     /// A change of a group's members.
     Group {
@@ -96,7 +98,7 @@ pub enum ScimAnswer {
 impl ScimAsk {
     fn members(&self) -> Vec<&MemberId> {
         match self {
-            Self::User { member, .. } | Self::Delete { member } => vec![member],
+            Self::User { member, .. } | Self::Delete { member, .. } => vec![member],
             Self::Group { members, .. } => members.iter().map(|(member, _)| member).collect(),
         }
     }
@@ -205,8 +207,13 @@ impl WriteScim {
         let context = ScimContext { role_from: self.request.role_from, now };
         Ok(match &self.request.ask {
             ScimAsk::User { id, write, .. } => {
-                if matches!(**write, ScimWrite::Create(_)) && known.view(context.role_from).is_some() {
-                    return Ok(Err(taken("externalId")));
+                let is_there = known.view(context.role_from).is_some();
+                match (&**write, is_there) {
+                    (ScimWrite::Create(_), true) => return Ok(Err(taken("externalId"))),
+                    (ScimWrite::Replace(_) | ScimWrite::Patch(_), true) if known.id() != *id => {
+                        return Ok(Err(no_such_user()));
+                    }
+                    (ScimWrite::Create(_) | ScimWrite::Replace(_) | ScimWrite::Patch(_), true | false) => {}
                 }
                 let change = match change_user(known, write, id, context) {
                     Ok(change) => change,
@@ -217,7 +224,12 @@ impl WriteScim {
                     None => Ok(change),
                 }
             }
+            ScimAsk::Delete { id, .. } if known.id() != *id => Err(no_such_user()),
             ScimAsk::Delete { .. } => delete_user(known, context),
+            // Deleted since the group was read: the request would make it again, with nothing in it.
+            ScimAsk::Group { .. } if known.view(context.role_from).is_none() => {
+                Err(ScimError::wrong(ScimType::InvalidValue, "`members` must be ids of users"))
+            }
             ScimAsk::Group { group, members } => {
                 let is_in = members.iter().any(|(member, is_in)| *member == known.member && *is_in);
                 Ok(regroup(known, *group, is_in, context))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use podero_bridge::domain::plan::Policy;
-use podero_bridge::domain::scim::{RoleFrom, ScimDocument, ScimError, ScimWrite};
+use podero_bridge::domain::scim::{RoleFrom, ScimDocument, ScimError, ScimGroup, ScimWrite};
 use podero_bridge::domain::team::{Colleague, MemberField, MemberId, MemberWork, PoderoRole};
 use podero_bridge::domain::verdict::Fate;
 use podero_bridge::domain::work::LaneWork;
@@ -26,6 +26,7 @@ on_both_databases! {
     an_erased_member_is_no_user_any_more
     a_user_who_left_long_ago_is_forgotten
     of_two_requests_at_once_one_keeps_enough_admins
+    a_late_request_changes_no_user_that_was_made_anew
 }
 
 fn core(toml: &str) -> Policy {
@@ -135,7 +136,8 @@ async fn a_user_who_left_long_ago_is_forgotten(fixture: StoreFixture) {
     create(&fixture, &fixture.store, "mia", 1).await;
     apply(&fixture).await;
     let left = ScimDocument { active: false, says_active: true, ..person("mia") };
-    let ask = ScimAsk::User { member: member("mia"), id: "1".into(), write: Box::new(ScimWrite::Replace(left)) };
+    let id = Uuid::from_u128(1).to_string();
+    let ask = ScimAsk::User { member: member("mia"), id, write: Box::new(ScimWrite::Replace(left)) };
     // Podero could not be asked for a list.
     let request = ScimRequest { is_final: true, ..request(&fixture, &core(""), ask) };
     fixture.store.scim_write(request).await.expect("the store is there");
@@ -147,6 +149,33 @@ async fn a_user_who_left_long_ago_is_forgotten(fixture: StoreFixture) {
     assert_eq!(fixture.store.forget_members(day).await.expect("there"), 1);
     let known = fixture.store.scim_users().await.expect("there").remove(0);
     assert!(known.record.is_none() && known.view(RoleFrom::Groups).is_none(), "{known:?}");
+}
+
+async fn a_late_request_changes_no_user_that_was_made_anew(fixture: StoreFixture) {
+    let ask = async |ask: ScimAsk| {
+        let request = ScimRequest { is_final: true, ..request(&fixture, &core(""), ask) };
+        fixture.store.scim_write(request).await.expect("the store is there")
+    };
+    let id = |number: u128| Uuid::from_u128(number).to_string();
+    let delete = |number: u128| ScimAsk::Delete { member: member("mia"), id: id(number) };
+    let join = || ScimAsk::Group { group: ScimGroup::Staff, members: vec![(member("mia"), true)] };
+    create(&fixture, &fixture.store, "mia", 1).await;
+    apply(&fixture).await;
+    assert!(matches!(ask(delete(1)).await, ScimAnswer::Done { .. }));
+    // A request about a group that was read before.
+    let blank = ask(join()).await;
+    assert!(matches!(blank, ScimAnswer::Refused(ScimError { status: 400, .. })), "{blank:?}");
+    apply(&fixture).await;
+    assert!(matches!(create(&fixture, &fixture.store, "mia", 2).await, ScimAnswer::Done { .. }));
+    let replace = ScimWrite::Replace(ScimDocument { display_name: Some("M".into()), ..person("mia") });
+    let late = [delete(1), ScimAsk::User { member: member("mia"), id: id(1), write: Box::new(replace) }];
+    for late in late {
+        let answer = ask(late).await;
+        assert!(matches!(answer, ScimAnswer::Refused(ScimError { status: 404, .. })), "{answer:?}");
+    }
+    let known = fixture.store.scim_users().await.expect("there").remove(0);
+    let view = known.view(RoleFrom::Groups).expect("there");
+    assert_eq!((view.id, view.document.active, view.document.display_name), (id(2), true, None));
 }
 
 async fn of_two_requests_at_once_one_keeps_enough_admins(fixture: StoreFixture) {

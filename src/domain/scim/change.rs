@@ -130,7 +130,8 @@ pub fn regroup(known: &KnownUser, group: ScimGroup, is_in: bool, context: ScimCo
     finish(known, was, record, happenings, context)
 }
 
-pub(super) fn no_such_user() -> ScimError {
+/// 404: nobody has the id of the request.
+pub fn no_such_user() -> ScimError {
     ScimError::new(404, "there is no user with this id")
 }
 

@@ -23,7 +23,7 @@ mod record;
 mod reply;
 mod terms;
 
-pub use change::{ScimChange, ScimContext, ScimWrite, change_user, delete_user, regroup};
+pub use change::{ScimChange, ScimContext, ScimWrite, change_user, delete_user, no_such_user, regroup};
 pub use discovery::{resource_type, resource_types, schema, schemas, service_provider_config};
 pub use document::ScimDocument;
 pub use error::{ScimError, ScimType};

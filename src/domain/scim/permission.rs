@@ -9,7 +9,7 @@ use super::super::Timestamp;
 use super::super::plan::Policy;
 use super::super::team::{
     self, AccessEnd, AccessLoss, MemberEnd, MemberFacts, MemberField, MemberNext, MemberRole, MemberWork,
-    ObservedMember, PolicyRefusal, StaffList, TeamEvent, TeamHappening, TeamMember,
+    ObservedMember, PoderoRole, PolicyRefusal, StaffList, TeamEvent, TeamHappening, TeamMember,
 };
 use super::super::verdict::Reason;
 use uuid::Uuid;
@@ -58,6 +58,13 @@ pub fn permission(event: &TeamEvent, state: &TeamMember, facts: &MemberFacts, at
     let mut work = MemberWork::new(event.clone(), now, member);
     work.member.podero.user = observed(event, state, at_hand.list);
     work.has_listed = true;
+    // Also of one whose join is under way: the list cannot name them yet, and the answer would be the same when it does.
+    let is_admin =
+        matches!(&work.member.podero.user, ObservedMember::Present(there) if there.role == PoderoRole::Admin);
+    let to_admin = event.happening == TeamHappening::RoleChanged { role: MemberRole::Admin };
+    if to_admin && !is_admin && !policy.team.allows_admins {
+        return Permission::Refused(PolicyRefusal::admin_not_allowed());
+    }
     let proposal = match team::next(&work, policy, now) {
         MemberNext::End(MemberEnd::Refused(refused)) if refused.reason.is_of_team_policy() => {
             return Permission::Refused(refused);

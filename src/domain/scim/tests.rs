@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::event::EventState;
+use super::super::fixtures::policy;
 use super::super::team::{
     Colleague, ExpiryChange, MemberField, MemberId, MemberRole, ObservedMember, PoderoRole, TeamEvent, TeamHappening,
 };
+use super::super::verdict::Reason;
 use super::super::{EventId, Timestamp};
 use super::*;
 
@@ -814,5 +816,40 @@ fn a_filter_finds_what_is_kept() {
     for text in ["mu\u{308}ller@utility.example", " M\u{fc}ller@utility.example "] {
         let filter = ScimFilter::read(&format!("userName eq \"{text}\"")).expect("a filter");
         assert!(filter.admits(&view), "{text}");
+    }
+}
+
+#[test]
+fn nobody_is_made_admin_while_the_join_is_under_way() {
+    let mut world = World::new();
+    world.write(&ScimWrite::Create(ScimDocument::read(&entra_user()).expect("a user"))).expect("made");
+    let facts = world.known.facts();
+    let [happening] = &world.regroup(ScimGroup::Admin, true)[..] else { panic!("one event") };
+    let event = TeamEvent {
+        id: EventId(Uuid::from_u128(99)),
+        member: member(),
+        time: at(9),
+        received_at: at(9),
+        effective_at: None,
+        happening: happening.clone(),
+    };
+    for (allows_admins, is_refused) in [(false, true), (true, false)] {
+        let mut policy = policy();
+        (policy.team.is_enabled, policy.team.allows_admins) = (true, allows_admins);
+        let at_hand = PolicyAtHand {
+            policy: &policy,
+            ends: &[],
+            now: at(9),
+            list: None,
+            is_fresh: false,
+            is_of_now: false,
+            is_final: true,
+        };
+        let answer = permission(&event, &world.known.state, &facts, at_hand);
+        let reason = match &answer {
+            Permission::Refused(refused) => Some(refused.reason),
+            Permission::Granted { .. } | Permission::WantsList => None,
+        };
+        assert_eq!(reason, is_refused.then_some(Reason::AdminNotAllowed), "{answer:?}");
     }
 }

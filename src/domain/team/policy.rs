@@ -39,6 +39,11 @@ impl PolicyRefusal {
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+
+    /// `team.allow_admins` is off, and somebody would become admin.
+    pub fn admin_not_allowed() -> Self {
+        Self::new(Reason::AdminNotAllowed, "team.allow_admins is off: no event makes anyone admin")
+    }
 }
 
 /// A change of a member that the policy must allow before it is made.
@@ -230,11 +235,10 @@ pub fn check(
     }
     let is_admin = proposal.role == Some(MemberRole::Admin);
     if !policy.allows_admins && ((proposal.makes_admin && !is_admin) || (proposal.changes_email && is_admin)) {
-        let detail = if proposal.makes_admin {
-            "team.allow_admins is off: no event makes anyone admin"
-        } else {
-            "team.allow_admins is off: no event changes the e-mail address of an admin"
-        };
+        if proposal.makes_admin {
+            return Err(PolicyRefusal::admin_not_allowed());
+        }
+        let detail = "team.allow_admins is off: no event changes the e-mail address of an admin";
         return Err(PolicyRefusal::new(Reason::AdminNotAllowed, detail));
     }
     match (proposal.loss, proposal.user) {

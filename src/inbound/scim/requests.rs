@@ -14,7 +14,7 @@ use super::endpoint::ScimEndpoint;
 use crate::domain::event::{EventKind, EventState, Transport};
 use crate::domain::scim::{
     self, GroupChange, GroupFilter, KnownUser, Projection, SCIM_PATH, ScimContext, ScimDocument, ScimError, ScimFilter,
-    ScimGroup, ScimPage, ScimType, ScimView, ScimWrite, change_user,
+    ScimGroup, ScimPage, ScimType, ScimView, ScimWrite, change_user, no_such_user,
 };
 use crate::domain::team::MemberId;
 use crate::store::{self, MEMBERS_MAX, ScimAnswer, ScimAsk, ScimRequest};
@@ -142,7 +142,7 @@ impl ScimEndpoint {
 
     pub(super) async fn delete_user(&self, caller: &ScimCaller, id: &str) -> Result<ScimReply, ScimError> {
         let known = self.known(id).await?;
-        self.write(caller, ScimAsk::Delete { member: known.member }, Vec::new()).await?;
+        self.write(caller, ScimAsk::Delete { member: known.member, id: id.to_owned() }, Vec::new()).await?;
         Ok(ScimReply { status: 204, location: None, body: None })
     }
 
@@ -246,10 +246,6 @@ impl ScimEndpoint {
     fn count(&self, caller: &ScimCaller, kind: EventKind, state: EventState) {
         self.inbox.count_accepted(&caller.token, Transport::Scim, Some(kind), state);
     }
-}
-
-fn no_such_user() -> ScimError {
-    ScimError::new(404, "there is no user with this id")
 }
 
 fn away(error: &store::Error) -> ScimError {
