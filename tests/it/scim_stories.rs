@@ -38,11 +38,18 @@ async fn provider_and_hr_agree_with_podero_at_rest_on_sqlite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn provider_and_hr_agree_with_podero_at_rest_on_postgres() {
-    for seed in 101..=102 {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
-        Story::begin(seed, folder.path(), url).await.tell().await;
-    }
+    on_postgres(101).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provider_and_hr_agree_with_podero_at_rest_on_postgres_again() {
+    on_postgres(102).await;
+}
+
+async fn on_postgres(seed: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = tokio::task::spawn_blocking(servers::fresh_database).await.expect("a database");
+    Story::begin(seed, folder.path(), url).await.tell().await;
 }
 
 struct Story {
