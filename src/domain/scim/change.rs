@@ -3,7 +3,7 @@
 //! While a user is not active, only the record changes: the join that makes it active says everything. A removal that waits for an
 //! approval is not asked for twice.
 //!
-//! Before: [`super::document`], [`super::patch`], [`super::known`]. After: [`super::permission`], and [`crate::store`].
+//! Before: [`super::document`], [`super::patch`], [`super::known`]. After: [`mod@super::permission`], and [`crate::store`].
 
 use std::time::Duration;
 

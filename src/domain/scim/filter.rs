@@ -10,7 +10,7 @@ use super::error::{ScimError, ScimType};
 use super::known::ScimView;
 use super::terms::{GROUP_SCHEMA, USER_SCHEMA};
 
-/// Limit of a filter in bytes: an attribute, and a text of [`super::document`].
+/// Limit of a filter in bytes: an attribute, and a text of a user.
 pub const FILTER_BYTES_MAX: usize = 1_024;
 
 /// A filter of users.
