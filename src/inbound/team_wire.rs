@@ -4,11 +4,9 @@
 //!
 //! Before: [`crate::inbound::cloudevents`]. After: [`crate::store`] keeps the event.
 
-use serde_json::Map;
-
-use super::cloudevents::{Envelope, must_be, start_of};
+use super::cloudevents::{Envelope, start_of};
 use super::control::{self, CANCELLED, EFFECTIVE_AT};
-use super::wire::{EFFECTIVE_AHEAD_MAX, FieldReader, PERSONAL_CHARS_MAX, TIME_AHEAD_MAX};
+use super::wire::{EFFECTIVE_AHEAD_MAX, FieldReader, PERSONAL_CHARS_MAX, data_of};
 use crate::domain::event::EventKind;
 use crate::domain::team::{
     ExpiryChange, MemberField, MemberId, MemberRole, PolicyRefusal, Profile, SentAs, TeamEvent, TeamHappening,
@@ -76,23 +74,9 @@ fn read(
     received_at: Timestamp,
     errors: &mut Vec<FieldError>,
 ) -> Option<TeamEvent> {
-    // A leave may say everything in `subject`, and have no data.
-    let empty = Map::new();
-    let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
-    let Some(data) = data else {
-        errors.push(FieldError::new("/data", must_be("an object", &envelope.data)));
-        return None;
-    };
-    if envelope.time.is_some_and(|time| time > received_at.plus(TIME_AHEAD_MAX)) {
-        let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
-        errors.push(FieldError::new("/time", reason));
-    }
     let controls = controls_of(kind);
-    errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
-        let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
-        FieldError::new(format!("/{name}"), reason)
-    }));
-    let mut data = FieldReader { fields: data, pointer: "/data".to_owned(), errors };
+    let data = data_of(envelope, controls, received_at, errors)?;
+    let mut data = FieldReader { fields: &data, pointer: "/data".to_owned(), errors };
     let member = data.subject_id(MEMBER_ID, envelope.subject.as_deref(), MemberId::accept);
     near_misses(&mut data, controls);
     let effective_at = data.moment(EFFECTIVE_AT).filter(|_| controls.contains(&EFFECTIVE_AT));

@@ -98,6 +98,33 @@ pub fn event(envelope: &Envelope, id: EventId, received_at: Timestamp) -> Result
     }
 }
 
+/// The event's `data`, which an event that says everything in `subject` need not have; `None` if it is no object. A time ahead, and
+/// an attribute of the event whose name means one of `controls`, are told.
+pub(super) fn data_of<'a>(
+    envelope: &'a Envelope,
+    controls: &[&'static str],
+    received_at: Timestamp,
+    errors: &mut Vec<FieldError>,
+) -> Option<Cow<'a, Map<String, Value>>> {
+    let data = match (&envelope.data, envelope.data.as_object()) {
+        (_, Some(data)) => Cow::Borrowed(data),
+        (data, None) if data.is_null() => Cow::Owned(Map::new()),
+        (data, None) => {
+            errors.push(FieldError::new("/data", must_be("an object", data)));
+            return None;
+        }
+    };
+    if envelope.time.is_some_and(|time| time > received_at.plus(TIME_AHEAD_MAX)) {
+        let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
+        errors.push(FieldError::new("/time", reason));
+    }
+    errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
+        let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
+        FieldError::new(format!("/{name}"), reason)
+    }));
+    Some(data)
+}
+
 fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut Vec<FieldError>) -> Option<Event> {
     let kind = EventKind::from_name(&envelope.type_name).filter(|kind| !kind.is_of_team());
     let Some(kind) = kind else {
@@ -105,23 +132,9 @@ fn read(envelope: &Envelope, id: EventId, received_at: Timestamp, errors: &mut V
         errors.push(FieldError::new("/type", format!("not a known type; one of {known}")));
         return None;
     };
-    // A churn may say everything in `subject`, and have no data.
-    let empty = Map::new();
-    let data = if envelope.data.is_null() { Some(&empty) } else { envelope.data.as_object() };
-    let Some(data) = data else {
-        errors.push(FieldError::new("/data", must_be("an object", &envelope.data)));
-        return None;
-    };
-    if envelope.time.is_some_and(|time| time > received_at.plus(TIME_AHEAD_MAX)) {
-        let reason = "must not be in the future: it is when it happened; `data.effective_at` announces ahead";
-        errors.push(FieldError::new("/time", reason));
-    }
     let controls = controls_of(kind);
-    errors.extend(envelope.astray.iter().filter(|(_, meant)| controls.contains(meant)).map(|(name, meant)| {
-        let reason = format!("`{meant}` belongs into `data`; as an attribute of the event it has no meaning");
-        FieldError::new(format!("/{name}"), reason)
-    }));
-    let mut data = FieldReader { fields: data, pointer: "/data".to_owned(), errors };
+    let data = data_of(envelope, controls, received_at, errors)?;
+    let mut data = FieldReader { fields: &data, pointer: "/data".to_owned(), errors };
     let customer = data.subject_id(CUSTOMER_ID, envelope.subject.as_deref(), CustomerId::accept);
     if !controls.is_empty() {
         data.near_misses(controls, customer.as_ref());
