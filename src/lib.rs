@@ -2,7 +2,7 @@
 //! ([`store`]). It is applied in order per customer ([`apply`]): the pure core ([`domain`]) decides which call comes next, the
 //! meaning of an answer, the delay of a retry and the text of an alert; [`podero`] makes the call. Meanwhile the
 //! connectivity of every heat pump is polled ([`watch`]). Outgoing events are committed together with the effect, and
-//! published after it ([`outbound`], [`broker`]). Operators look in through [`admin`]; [`upkeep`] does the periodic work.
+//! published after it ([`outbound`], [`broker`]). Operators look in through [`admin`], and with a browser through [`console`]; owners of heat pumps bring them back through [`reconnect`]; [`upkeep`] does the periodic work.
 //! Stages meet only in tables: all SQL is in [`store`]. [`app`] puts the parts together, [`cli`] starts them. The
 //! [`sandbox`] is a Podero in memory.
 //!
@@ -26,11 +26,15 @@ pub mod listener;
 pub mod podero;
 pub mod pump;
 pub mod store;
+// Of two tools, for two stages.
+pub mod link_maker;
 // Stages.
 pub mod admin;
 pub mod apply;
+pub mod console;
 pub mod inbound;
 pub mod outbound;
+pub mod reconnect;
 pub mod replica;
 pub mod staff;
 pub mod upkeep;

@@ -18,6 +18,7 @@ use crate::domain::alert::Knowledge;
 use crate::domain::event::{EventKind, Transport, UNKNOWN};
 use crate::domain::names::names;
 use crate::domain::notice::Topic;
+use crate::domain::reconnect::LinkRefusal;
 
 /// Media type of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -49,6 +50,22 @@ names! {
     pub enum Outcome {
         Applied = "applied", Superseded = "superseded", Duplicate = "duplicate", Parked = "parked", Skipped = "skipped",
     }
+}
+
+/// The values of counters and gauges at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named for what they hold; `None`: not counted")]
+pub struct MetricsTally {
+    pub received: u64,
+    /// Events that reached their end and were not parked.
+    pub settled: u64,
+    /// Calls to Podero that were refused or got no answer.
+    pub calls_refused: u64,
+    pub pending: Option<u64>,
+    pub parked: Option<u64>,
+    /// Seconds.
+    pub oldest_age: Option<u64>,
+    pub alerts_open: Option<u64>,
 }
 
 /// Declares the instruments: doc comment = help text, `field: Type = maker(arguments) as "name"`.
@@ -152,6 +169,14 @@ instruments! {
     poll_staleness: Gauge = real() as "podero_bridge_poll_staleness_seconds";
     /// Share of watched users whose heat pumps were looked at within watch.interval; 1 when nobody is watched.
     poll_coverage: Gauge = real() as "podero_bridge_poll_coverage_ratio";
+    /// Pages of reconnection links that were opened, of links that may be used; mail scanners open them as well.
+    reconnect_opened: IntCounter = counter() as "podero_bridge_reconnect_opened_total";
+    /// Clicks on reconnection links that led to the partner's page.
+    reconnect_used: IntCounter = counter() as "podero_bridge_reconnect_used_total";
+    /// Heat pumps that a poll saw connected within a quarter of an hour after such a click.
+    reconnect_succeeded: IntCounter = counter() as "podero_bridge_reconnect_succeeded_total";
+    /// Requests with reconnection links that were refused, by reason.
+    reconnect_refused: IntCounterVec = counters(&["reason"]) as "podero_bridge_reconnect_refused_total";
     /// Outages that were told and are not over.
     outages_open: Gauge = real() as "podero_bridge_outages_open";
     /// Alerts that were triggered and are not resolved.
@@ -221,6 +246,9 @@ impl Metrics {
         }
         for topic in Topic::names() {
             metrics.notices_published.with_label_values(&[topic]);
+        }
+        for refusal in LinkRefusal::names() {
+            metrics.reconnect_refused.with_label_values(&[refusal]);
         }
         metrics.uncounted();
         metrics.unmeasured();
@@ -335,6 +363,23 @@ impl Metrics {
         String::from_utf8(text).expect("the text format is UTF-8")
     }
 
+    /// The counters over all their labels, and some gauges.
+    pub fn tally(&self) -> MetricsTally {
+        let is_settled = |outcome: &str| {
+            [Outcome::Applied, Outcome::Superseded, Outcome::Skipped].map(Outcome::name).contains(&outcome)
+        };
+        let is_refused = |status: &str| !status.starts_with('2') && status != "404";
+        MetricsTally {
+            received: sum(&self.events_received, "type", |_| true),
+            settled: sum(&self.events_settled, "outcome", is_settled),
+            calls_refused: sum(&self.podero_requests, "status", is_refused),
+            pending: whole(&self.events_pending),
+            parked: whole(&self.events_parked),
+            oldest_age: whole(&self.oldest_pending_age),
+            alerts_open: whole(&self.alerts_open),
+        }
+    }
+
     /// Counts an event that was stored; `None`: an unreadable message. `source` is the name of a configured source, never a text
     /// from outside.
     pub fn event_received(&self, source: &str, kind: Option<EventKind>, transport: Transport) {
@@ -361,6 +406,25 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The sum of the series whose label has a value that is meant.
+fn sum(counters: &IntCounterVec, label: &str, is_meant: impl Fn(&str) -> bool) -> u64 {
+    let families = counters.collect();
+    let series = families.iter().flat_map(|family| family.get_metric());
+    let meant =
+        series.filter(|series| series.get_label().iter().any(|pair| pair.name() == label && is_meant(pair.value())));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole, and below 2^53")]
+    let sum = meant.map(|series| series.get_counter().get_value() as u64).sum();
+    sum
+}
+
+/// The value of a gauge; `None`: it is not counted.
+fn whole(gauge: &Gauge) -> Option<u64> {
+    let value = gauge.get();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "gauges of this kind count something")]
+    let whole = (!value.is_nan()).then_some(value as u64);
+    whole
 }
 
 /// The values of the label `type`.

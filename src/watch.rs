@@ -1,8 +1,9 @@
 //! Stage 3': polls Podero for the connectivity of every heat pump. Publishes nothing itself.
 //!
-//! Three steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users whose time
+//! Four steps. The roster step learns, once an interval, whose heat pumps there are. The poll step takes the users whose time
 //! has come, reads their pumps, asks `domain::alert` what is new, and stores that with its notices. The fleet step counts what
-//! the polls saw, manufacturer by manufacturer: many that went at once are one outage. A state that could not be read changes
+//! the polls saw, manufacturer by manufacturer: many that went at once are one outage. The close step makes those
+//! due every few seconds whose owner has just got a link. A state that could not be read changes
 //! nothing: it is never "disconnected".
 //!
 //! Before: [`crate::podero`]. After: [`crate::store`], then [`crate::outbound`].
@@ -29,6 +30,7 @@ use crate::domain::alert::{
 };
 use crate::domain::call::{Operation, RefusalKind, Reply, UserFound};
 use crate::domain::notice::Notice;
+use crate::domain::reconnect::LinkSigner;
 use crate::permits::{Permit, Permits};
 use crate::podero::{Drift, Partner};
 use crate::pump::{self, Step, failed};
@@ -72,6 +74,16 @@ pub struct Watcher<P> {
     pub clock: Clock,
     /// Woken when there is something to publish.
     pub wake_outbound: Arc<Notify>,
+    /// The links by which owners reconnect their heat pumps; `None`: alerts have Podero's addresses.
+    pub self_service: Option<SelfService>,
+}
+
+/// The part of the watch that owners of heat pumps use.
+pub struct SelfService {
+    /// The signer of the links that alerts carry, with the secret that signs now.
+    pub signer: Arc<dyn Fn() -> LinkSigner + Send + Sync>,
+    /// Told how many heat pumps are connected again after their owners used links.
+    pub succeeded: Box<dyn Fn(usize) + Send + Sync>,
 }
 
 /// A look for due users after the other.
@@ -174,6 +186,22 @@ impl<P: Partner> Watcher<P> {
                 self.store.give_duty_back(duty);
                 failed!(error, "fleets could not be judged")
             }
+        }
+    }
+
+    /// Makes the users of heat pumps due whose owner has just got a link: the poll step polls them as any other.
+    pub async fn close_step(&self) -> Step {
+        if let Some(until) = self.partner.paused_until() {
+            return Step::IdleFor(until.since(self.clock.now()));
+        }
+        match self.store.take_close_watches().await {
+            Ok(look) => {
+                if let Some(owners) = self.self_service.as_ref().filter(|_| look.back_by_owner > 0) {
+                    (owners.succeeded)(look.back_by_owner);
+                }
+                Step::Idle
+            }
+            Err(error) => failed!(error, "close watches could not be taken"),
         }
     }
 
@@ -409,12 +437,14 @@ impl<P: Partner> Watcher<P> {
         outages: &Outages,
         now: Timestamp,
     ) -> Vec<PumpChange> {
+        let links = self.self_service.as_ref().map(|owners| (owners.signer)());
         let around = DiffContext {
             user: due.user,
             customer: due.customer.as_deref(),
             region: due.region.as_deref(),
             is_leaving: due.is_leaving,
             outages,
+            links: links.as_ref(),
         };
         let told = observations.iter().filter(|shown| !shown.heat_pump.is_nil()).map(|observation| {
             alert::diff(remembered(due, observation.heat_pump), observation, &around, now, &self.policy)

@@ -6,6 +6,7 @@
 //!   ([`Memory`]). A trigger that comes again after its resolve must not open the ticket again.
 //! - A resolve may overtake its trigger (a redelivery): the occurrence is over, and the trigger that follows opens nothing.
 //! - Tickets are found by `dedup_key`, so a repeat in the moment between the tool's answer and the memory opens no second one.
+//! - `reconnect_url` opens the customer's own page: it goes into the ticket, for the mail to the customer, and nowhere else.
 //! - A tool that is away is waited for; nothing is acknowledged meanwhile, and the queue keeps what comes.
 //!
 //! ```sh

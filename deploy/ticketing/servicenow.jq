@@ -17,7 +17,7 @@
         resolution_state: (if $alert.action == "trigger" then "New" else "Closing" end),
         # In UTC, without fractions.
         time_of_event: ((if $alert.action == "trigger" then $alert.detected_at else .time end)[0:19] | sub("T"; " ")),
-        description: $alert.summary,
+        description: ($alert.summary + if $alert.reconnect_url then "\nLink for the customer: \($alert.reconnect_url)" else "" end),
         additional_info: ($alert | del(.summary) | tojson)
       }]
     }

@@ -13,6 +13,7 @@
         $alert.summary,
         "severity: \($alert.severity)",
         "since: \($alert.since)",
+        ($alert.reconnect_url | select(. != null) | "link for the customer: \(.)"),
         ($alert | .customer_id, .manufacturer, .model, .heat_pumps | select(. != null)),
         "resolution: \($alert.resolution // "none")"
       ] | join("\n"))

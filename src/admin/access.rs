@@ -24,7 +24,7 @@ use crate::domain::identity::{Actor, NO_TOKEN, Role, is_operator_name};
 use crate::listener::peers::Peer;
 use crate::password;
 use crate::problem::ProblemKind;
-use crate::store::{self, StoreView};
+use crate::store::{self, Desk, StoreView};
 
 /// Limit of the checks of passwords that wait for their turn, one at a time: each takes 19 MiB and a processor for tens of
 /// milliseconds. Beyond it the caller is asked to come again.
@@ -41,7 +41,7 @@ pub struct Caller {
 
 impl Caller {
     /// `true` if it is shown what senders sent, facts about customers and links.
-    pub(super) fn sees_personal_data(&self) -> bool {
+    pub fn sees_personal_data(&self) -> bool {
         self.role.allows(Role::Support)
     }
 }
@@ -87,9 +87,14 @@ impl Credentials {
 
 /// The reason why a caller is not known.
 #[derive(Debug)]
-pub(super) enum AuthError {
-    /// No credentials, or wrong ones; `operator` is the one whose name was given, where there is one.
-    Unknown { why: AccessRefusal, operator: Option<String> },
+pub enum AuthError {
+    /// No credentials, or wrong ones.
+    Unknown {
+        /// The reason.
+        why: AccessRefusal,
+        /// The operator whose name was given, where there is one.
+        operator: Option<String>,
+    },
     /// Too many wrong passwords; more are looked at after this time.
     Waits(Duration),
     /// Too many passwords wait to be checked, or are being checked for this name or address.
@@ -162,7 +167,7 @@ impl Access {
             Credentials::Token(given) => {
                 self.holder(&given).ok_or(AuthError::Unknown { why: AccessRefusal::WrongToken, operator: None })
             }
-            Credentials::Password { name, password } => self.operator(store, name, password, peer).await,
+            Credentials::Password { name, password } => self.log_in(store, name, password, peer).await,
         }
     }
 
@@ -184,8 +189,8 @@ impl Access {
         found.map(|token| Caller { actor: Actor::Token(token.name.clone()), role: token.role })
     }
 
-    /// The operator of this name, if the password is right.
-    async fn operator(
+    /// The operator of this name, if the password is right. Wrong ones are limited for each address and each name.
+    pub async fn log_in(
         &self,
         store: &StoreView,
         name: String,
@@ -210,6 +215,26 @@ impl Access {
                 Err(AuthError::Unknown { why: AccessRefusal::WrongPassword, operator })
             }
         }
+    }
+
+    /// Writes down that a login at the console was refused.
+    pub async fn note_failed_login(&self, store: &Desk, why: AccessRefusal, operator: Option<String>, route: &str) {
+        self.refused.login(store, why, operator, route.to_owned()).await;
+    }
+
+    /// Writes down that a login at the identity provider led to no session; `actor` is the person, where the provider proved who it is.
+    pub async fn note_failed_oidc(&self, store: &Desk, why: AccessRefusal, actor: Option<Actor>, route: &str) {
+        self.refused.oidc(store, why, actor, route.to_owned()).await;
+    }
+
+    /// Writes down that a request to the console was refused since another site's page makes it.
+    pub async fn note_web_page(&self, store: &Desk, route: &str) {
+        self.refused.stranger(store, AccessRefusal::WebPage, None, route.to_owned()).await;
+    }
+
+    /// Writes down that a caller was refused, since this role is needed.
+    pub async fn note_missing_role(&self, store: &Desk, caller: &Caller, needed: Role, route: &str) {
+        self.refused.role(store, caller.actor.clone(), needed, route.to_owned()).await;
     }
 
     /// Checks a password. An unknown name takes as long.

@@ -23,7 +23,7 @@ use crate::domain::Timestamp;
 use crate::domain::audit::Action;
 use crate::domain::identity::{ACTOR_FORMS, Actor};
 use crate::problem::ProblemKind;
-use crate::store::{AuditExport, AuditFilter, ExportFormat};
+use crate::store::{AuditExport, AuditFilter, AuditPage, ExportFormat};
 
 /// Timeout of a client that takes no more of an export.
 const CHUNK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const HEAD: &str = "audit-head";
 /// The query that says which rows of the audit log are wanted.
 #[derive(Deserialize, JsonSchema)]
 pub struct AuditQuery {
-    /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`.
+    /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME`, `oidc:NAME` or `bridge`.
     actor: Option<String>,
     /// Only of this action.
     #[schemars(extend("enum" = Action::names().to_vec()))]
@@ -49,6 +49,11 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
+    /// The rows about the thing of this id.
+    pub fn about(id: &str) -> Self {
+        Self { actor: None, action: None, target: Some(id.to_owned()), since: None, until: None }
+    }
+
     fn read(self) -> Result<AuditFilter, ApiError> {
         let Self { actor, action, target, since, until } = self;
         if actor.as_deref().is_some_and(|actor| Actor::parse(actor).is_none()) {
@@ -65,17 +70,27 @@ impl AuditQuery {
 }
 
 /// A page of rows; to a viewer without the words of persons.
+pub async fn audit_page(
+    admin: &Admin,
+    caller: &Caller,
+    query: AuditQuery,
+    page: &PageQuery,
+) -> Result<AuditPage, ApiError> {
+    let filter = query.read()?;
+    let mut found = admin.store.audit_page(&filter, page.after_id()?.as_deref(), page.limit()?).await?;
+    if !caller.sees_personal_data() {
+        found.records = found.records.into_iter().map(|record| record.without_note()).collect();
+    }
+    Ok(found)
+}
+
 pub(super) async fn list(
     admin: web::Data<Admin>,
     caller: Caller,
     query: web::Query<AuditQuery>,
     page: web::Query<PageQuery>,
 ) -> ApiResult {
-    let filter = query.into_inner().read()?;
-    let mut found = admin.store.audit_page(&filter, page.after_id()?.as_deref(), page.limit()?).await?;
-    if !caller.sees_personal_data() {
-        found.records = found.records.into_iter().map(|record| record.without_note()).collect();
-    }
+    let found = audit_page(&admin, &caller, query.into_inner(), &page).await?;
     Ok(HttpResponse::Ok().json(Page { rows: found.records, next: found.next }.named("audit")))
 }
 
@@ -88,7 +103,7 @@ pub struct ExportQuery {
 }
 
 /// All sealed rows of a filter, in the order of the chain.
-pub(super) async fn export(
+pub async fn export_audit(
     admin: web::Data<Admin>,
     caller: Caller,
     query: web::Query<AuditQuery>,

@@ -16,9 +16,14 @@ pub(super) type ApiResult = Result<HttpResponse, ApiError>;
 /// A request that is not carried out.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.line())]
-pub(super) struct ApiError(Problem);
+pub struct ApiError(Problem);
 
 impl ApiError {
+    /// The problem.
+    pub fn problem(&self) -> &Problem {
+        &self.0
+    }
+
     pub(super) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self(Problem::new(kind, detail))
     }

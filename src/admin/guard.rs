@@ -187,9 +187,13 @@ pub(super) async fn with_role<B: MessageBody + 'static>(
     Ok(request.into_response(refusal).map_into_right_body())
 }
 
+/// Prefix of the console, which has a guard of its own.
+const CONSOLE: &str = "/console";
+
 /// Refuses the requests of web pages where no token is configured. The admin API is on loopback then and answers every
 /// program on the machine, a browser among them: any web page may send requests to it, and read the answers once the page's
-/// own name resolves to loopback (DNS rebinding). Such requests name the page's host or origin; an operator's tools do not.
+/// own name resolves to loopback (DNS rebinding). Such requests name the page's host or origin; an operator's tools do not. The
+/// console is for browsers, and always wants a session.
 pub async fn not_by_a_page<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -197,7 +201,8 @@ pub async fn not_by_a_page<B: MessageBody + 'static>(
     let has_tokens = request.app_data::<web::Data<Admin>>().is_some_and(|admin| admin.access.has_tokens());
     let headers = request.headers();
     let is_loopback = headers.get_all(header::HOST).all(|host| host.to_str().is_ok_and(names_loopback));
-    if has_tokens || (is_loopback && !headers.contains_key(header::ORIGIN)) {
+    let is_console = request.path().strip_prefix(CONSOLE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_console || has_tokens || (is_loopback && !headers.contains_key(header::ORIGIN)) {
         return Ok(next.call(request).await?.map_into_left_body());
     }
     if request.path().starts_with(SCOPE) {
@@ -214,7 +219,7 @@ fn is_by_a_page(headers: &HeaderMap) -> bool {
 }
 
 /// Says whether a `Host` (with or without a port) is this machine by its own names.
-fn names_loopback(host: &str) -> bool {
+pub fn names_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, _)) => address,
         None => host.split_once(':').map_or(host, |(name, _)| name),

@@ -22,8 +22,7 @@ pub(super) async fn livez() -> HttpResponse {
 
 /// A line per part: `[+]` well, `[-]` not. 200 only when all are.
 pub(super) async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
-    let store = store_part(&admin.store).await;
-    let parts: Vec<Part> = std::iter::once(store).chain(admin.health.parts()).chain(log_part()).collect();
+    let parts = parts(&admin).await;
     let lines: String = parts
         .iter()
         .map(|part| format!("[{}] {}: {}\n", if part.is_ready { '+' } else { '-' }, part.name, part.state))
@@ -31,6 +30,12 @@ pub(super) async fn readyz(admin: web::Data<Admin>) -> HttpResponse {
     let mut response =
         if parts.iter().all(|part| part.is_ready) { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.content_type("text/plain; charset=utf-8").body(lines)
+}
+
+/// The parts that the bridge needs, each with its state.
+pub(super) async fn parts(admin: &Admin) -> Vec<Part> {
+    let store = store_part(&admin.store).await;
+    std::iter::once(store).chain(admin.health.parts()).chain(log_part()).collect()
 }
 
 /// The log's line, if lines are missing or waiting: the bridge works as before, but an operator cannot read what it did.

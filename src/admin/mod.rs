@@ -13,12 +13,17 @@ mod error;
 mod events;
 mod guard;
 mod health;
+mod history;
+mod overview;
 mod page;
 mod parked;
 mod pumps;
 mod refused;
+mod rehearsal;
 mod retries;
 mod routes;
+mod sessions;
+mod settings;
 mod state;
 mod team;
 
@@ -27,19 +32,27 @@ use std::sync::Arc;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, ResponseError};
 
-use error::ApiError;
-
-pub use access::{Access, Caller};
-pub use audit::{AuditQuery, ExportQuery};
-pub use events::OpenQuery;
-pub use guard::not_by_a_page;
-pub use page::PageQuery;
-pub use parked::{ParkedQuery, RetryOne, SkipOne};
-pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink};
+pub use access::{Access, AuthError, Caller};
+pub use audit::{AuditQuery, ExportQuery, audit_page, export_audit};
+pub use error::ApiError;
+pub use events::{
+    CustomersQuery, OpenQuery, acts_on, customer_card, customer_timeline, customer_view, event_view, find_customers,
+    open_events,
+};
+pub use guard::{names_loopback, not_by_a_page};
+pub use history::HistoryView;
+pub use overview::{OverviewView, overview};
+pub use page::{PageQuery, next_of};
+pub use parked::{ParkedFilterQuery, ParkedQuery, RetryOne, SkipOne, unpark};
+pub use pumps::{AlertsQuery, LinkRequest, PumpsQuery, ReconnectLink, make_link};
 pub use refused::AccessRefusal;
+pub use rehearsal::{RehearsalCall, RehearsalView};
+pub use retries::{order_retry, stop_retry};
 pub use routes::{ApiMethod, ApiRoute, RouteRow};
+pub use sessions::{revoke_session, sessions};
+pub use settings::{SettingsView, settings};
 pub use state::{Admin, Exports, Health, Links, Part};
-pub use team::TeamPage;
+pub use team::{INACTIVE_DAYS, ReviewQuery, TeamPage, TeamReview, team_page, team_review};
 
 /// Limit of a request's body in bytes: two addresses of landing pages, each character written as an escape, and some more.
 const ORDER_BYTES_MAX: usize = 128 << 10;

@@ -22,6 +22,11 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
+    /// A page of this many entries, after the place that the one before named.
+    pub fn of(after: Option<String>, limit: i64) -> Self {
+        Self { after, limit: Some(limit) }
+    }
+
     /// Rows of the page.
     pub(super) fn limit(&self) -> Result<i64, ApiError> {
         let limit = self.limit.unwrap_or(ROWS_MAX);
@@ -41,6 +46,12 @@ impl PageQuery {
     }
 }
 
+/// The place after which the page behind these rows begins: if a page is full, another may follow.
+pub fn next_of<T>(rows: &[T], limit: i64, id: impl Fn(&T) -> String) -> Option<String> {
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
+    rows.last().filter(|_| is_full).map(id)
+}
+
 /// A page of a list; its `next`, if there is more, is the next page's `after`.
 pub(super) struct Page<T> {
     pub(super) rows: Vec<T>,
@@ -50,8 +61,7 @@ pub(super) struct Page<T> {
 impl<T: Serialize> Page<T> {
     /// A page of rows in the order of their ids. If it is full, another may follow.
     pub(super) fn by_id(rows: Vec<T>, limit: i64, id: impl Fn(&T) -> String) -> Self {
-        let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == limit);
-        let next = rows.last().filter(|_| is_full).map(id);
+        let next = next_of(&rows, limit, id);
         Self { rows, next }
     }
 

@@ -12,13 +12,13 @@ use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
-use crate::domain::EventId;
 use crate::domain::audit::{NOTE_CHARS_MAX, accept_note};
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
+use crate::domain::{EventId, Timestamp};
 use crate::metrics::Outcome;
 use crate::problem::ProblemKind;
-use crate::store::{NotTaken, RetryRequest};
+use crate::store::{NotTaken, ParkedFilter, RetryRequest};
 
 /// The query of the list of parked events.
 #[derive(Deserialize, JsonSchema)]
@@ -28,7 +28,7 @@ pub struct ParkedQuery {
     reason: Option<String>,
 }
 
-/// A page of parked events; with the first one the groups of all of them, whose count takes a while when they are many.
+/// A page of parked events; with the first one the groups of all of them.
 pub(super) async fn list(
     admin: web::Data<Admin>,
     query: web::Query<ParkedQuery>,
@@ -39,7 +39,7 @@ pub(super) async fn list(
     let (after, limit) = (page.after_id()?, page.limit()?);
     let rows = admin.store.parked_page(reason, after.as_deref(), limit).await?;
     let groups = match after {
-        None => Some(admin.store.parked_groups().await?),
+        None => Some(admin.store.parked_groups(&ParkedFilter::default()).await?),
         Some(_) => None,
     };
     let mut answer = Page::by_id(rows, limit, |event| event.id.to_string()).named("parked");
@@ -47,8 +47,58 @@ pub(super) async fn list(
     Ok(HttpResponse::Ok().json(answer))
 }
 
+/// The query that says which parked events are meant: the filter of an order.
+#[derive(Deserialize, JsonSchema)]
+pub struct ParkedFilterQuery {
+    /// Only those.
+    #[schemars(extend("enum" = Reason::names()))]
+    reason: Option<String>,
+    /// Only of this source.
+    source: Option<String>,
+    /// Only those that were parked at this moment or later: a date, or a time of RFC 3339.
+    since: Option<String>,
+    /// Only those that were parked until this moment.
+    until: Option<String>,
+}
+
+impl ParkedFilterQuery {
+    fn read(self) -> Result<ParkedFilter, ApiError> {
+        let Self { reason, source, since, until } = self;
+        filter_of(reason, source, since, until).map_err(ApiError::malformed)
+    }
+}
+
+/// The filter of these words; the error says what is wrong with one.
+pub(super) fn filter_of(
+    reason: Option<String>,
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+) -> Result<ParkedFilter, String> {
+    let time = |name: &str, text: Option<String>| {
+        let no_time = || format!("`{name}` is a date, or a time of RFC 3339");
+        text.map(|text| Timestamp::parse_time_or_date(&text).ok_or_else(no_time)).transpose()
+    };
+    let reason = reason.map(|name| reason_of(&name)).transpose()?;
+    if source.as_deref() == Some("") {
+        return Err("`source` is the name of a source".to_owned());
+    }
+    Ok(ParkedFilter { reason, source, since: time("since", since)?, until: time("until", until)? })
+}
+
+/// Parked events by reason.
+pub(super) async fn groups(admin: web::Data<Admin>, query: web::Query<ParkedFilterQuery>) -> ApiResult {
+    let groups = admin.store.parked_groups(&query.into_inner().read()?).await?;
+    Ok(HttpResponse::Ok().json(json!({ "groups": groups })))
+}
+
+/// The events that a retry of this filter would cover.
+pub(super) async fn preview(admin: web::Data<Admin>, query: web::Query<ParkedFilterQuery>) -> ApiResult {
+    Ok(HttpResponse::Ok().json(admin.store.parked_preview(&query.into_inner().read()?).await?))
+}
+
 /// The reason of this name; the error says which there are.
-pub(super) fn reason_of(name: &str) -> Result<Reason, String> {
+fn reason_of(name: &str) -> Result<Reason, String> {
     Reason::from_name(name).ok_or_else(|| format!("`reason` is one of {}", Reason::names().join(", ")))
 }
 
@@ -78,7 +128,8 @@ pub(super) async fn retry(
     body: Result<web::Bytes, Error>,
 ) -> ApiResult {
     let RetryOne { approve } = RetryOne::read(&whole(body)?).map_err(ApiError::malformed)?;
-    unpark(&admin, &caller, &id, if approve { RetryRequest::Approve } else { RetryRequest::Retry }, None).await
+    let request = if approve { RetryRequest::Approve } else { RetryRequest::Retry };
+    moved(&id, unpark(&admin, &caller, &id, request, None).await?)
 }
 
 /// The body of a skip.
@@ -113,10 +164,17 @@ pub(super) async fn skip(
     body: Result<web::Bytes, Error>,
 ) -> ApiResult {
     let SkipOne { note } = SkipOne::read(&whole(body)?).map_err(ApiError::malformed)?;
-    unpark(&admin, &caller, &id, RetryRequest::Skip, note).await
+    moved(&id, unpark(&admin, &caller, &id, RetryRequest::Skip, note).await?)
 }
 
-async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest, note: Option<String>) -> ApiResult {
+/// Takes an event out of parking. Returns its state after it.
+pub async fn unpark(
+    admin: &Admin,
+    caller: &Caller,
+    id: &str,
+    request: RetryRequest,
+    note: Option<String>,
+) -> Result<EventState, ApiError> {
     let event = EventId(Uuid::parse_str(id).map_err(|_| ApiError::not_found("no event has this id"))?);
     let is_skip = request == RetryRequest::Skip;
     let Some(kind) = admin.store.unpark_with_note(event, request, note, &caller.actor).await? else {
@@ -136,5 +194,9 @@ async fn unpark(admin: &Admin, caller: &Caller, id: &str, request: RetryRequest,
     }
     let state = if is_skip { EventState::Skipped } else { EventState::Pending };
     tracing::info!(by = %caller.actor, event.id = %event, %state, "an event was taken out of parking");
+    Ok(state)
+}
+
+fn moved(id: &str, state: EventState) -> ApiResult {
     Ok(HttpResponse::Ok().json(json!({ "id": id, "state": state })))
 }

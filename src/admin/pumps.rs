@@ -3,12 +3,9 @@
 //! A link is made when it is asked for and is sent to the caller, nowhere else: the secret in it is bound to its customer and
 //! dies within the hour.
 //!
-//! Before: an operator, a ticketing tool. After: [`crate::store`], [`crate::podero`].
+//! Before: an operator, a ticketing tool. After: [`crate::store`], [`crate::link_maker`].
 
-use std::time::Duration;
-
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::{HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,19 +17,12 @@ use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::config::Language;
 use crate::domain::Timestamp;
-use crate::domain::acts::outcome_of;
 use crate::domain::alert::Knowledge;
-use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
-use crate::domain::call::{Cue, OnboardingPolicy, Reconnection, RefusalKind, Reply, ResolveCue};
-use crate::domain::identity::Actor;
+use crate::domain::audit::{Action, AuditOutcome, AuditReason};
+use crate::domain::call::{Cue, OnboardingPolicy, ResolveCue};
+use crate::link_maker::{LandingPages, LinkOrder, MadeLink, NoLink};
 use crate::problem::ProblemKind;
-use crate::store::{PumpFilter, PumpView};
-
-/// Timeout for creating a reconnection link; an agent has the customer on the phone.
-const LINK_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// Life of a link: a cue's secret dies an hour after it was issued (`api-reference/cues/start-a-pending-action`).
-const CUE_LIFE: Duration = Duration::from_hours(1);
+use crate::store::{PumpFilter, PumpView, WatchedFor};
 
 /// Limit of the address of a landing page in characters: Podero's limit for those of an onboarding.
 const URL_CHARS_MAX: usize = 8_000;
@@ -71,6 +61,17 @@ async fn page_of(admin: &Admin, filter: PumpFilter, page: &PageQuery) -> Result<
     Ok(Page::by_id(pumps, limit, |pump| pump.heat_pump_id.clone()))
 }
 
+/// The fleet in numbers.
+pub(super) async fn summary(admin: web::Data<Admin>) -> ApiResult {
+    Ok(HttpResponse::Ok().json(admin.store.fleet().await?))
+}
+
+/// One heat pump and all that is known of it.
+pub(super) async fn heat_pump(admin: web::Data<Admin>, id: web::Path<String>) -> ApiResult {
+    let unknown = || ApiError::not_found("no heat pump that was ever seen has this id");
+    Ok(HttpResponse::Ok().json(admin.store.pump_detail(&id).await?.ok_or_else(unknown)?))
+}
+
 /// The query of the list of open alerts.
 #[derive(Deserialize, JsonSchema)]
 pub struct AlertsQuery {
@@ -107,13 +108,30 @@ pub struct LinkRequest {
 }
 
 impl LinkRequest {
+    /// The languages that a page may have.
+    pub fn languages() -> impl Iterator<Item = &'static str> {
+        Language::names().into_iter()
+    }
+
+    /// A request with these parts, if they are right.
+    pub fn accept(
+        success_url: Option<String>,
+        cancel_url: Option<String>,
+        language: Option<String>,
+    ) -> Result<Self, ApiError> {
+        Self { success_url, cancel_url, language }.checked().map_err(ApiError::malformed)
+    }
+
     fn read(body: &[u8]) -> Result<Self, String> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
         let usage = "send nothing, or `{\"success_url\": U, \"cancel_url\": U, \"language\": L}` or a part of it";
-        let wanted: Self = serde_json::from_slice(body).map_err(|_| usage.to_owned())?;
-        for url in [&wanted.success_url, &wanted.cancel_url].into_iter().flatten() {
+        serde_json::from_slice::<Self>(body).map_err(|_| usage.to_owned())?.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        for url in [&self.success_url, &self.cancel_url].into_iter().flatten() {
             let is_web = url.starts_with("https://") || url.starts_with("http://");
             if !is_web || url.chars().count() > URL_CHARS_MAX {
                 return Err(format!(
@@ -121,16 +139,24 @@ impl LinkRequest {
                 ));
             }
         }
-        if wanted.language.as_ref().is_some_and(|language| Language::from_name(language).is_none()) {
+        if self.language.as_ref().is_some_and(|language| Language::from_name(language).is_none()) {
             return Err(format!("`language` is one of {}", Language::names().join(", ")));
         }
-        Ok(wanted)
+        Ok(self)
     }
 
-    /// The call that begins an action. Configured landing pages take the place of those that were left out; `None`: there are none.
-    fn resolve(self, cue: Cue, configured: Option<&OnboardingPolicy>) -> Option<ResolveCue> {
-        let success_url = self.success_url.or_else(|| configured.map(|known| known.success_url.clone()))?;
-        let cancel_url = self.cancel_url.or_else(|| configured.map(|known| known.cancel_url.clone()))?;
+    /// The call that begins an action. Configured landing pages take the place of those that were left out, else the bridge's own;
+    /// `None`: there are none.
+    fn resolve(
+        self,
+        cue: Cue,
+        configured: Option<&OnboardingPolicy>,
+        own: Option<&LandingPages>,
+    ) -> Option<ResolveCue> {
+        let success_url = self.success_url.or_else(|| configured.map(|known| known.success_url.clone()));
+        let success_url = success_url.or_else(|| own.map(|own| own.success_url.clone()))?;
+        let cancel_url = self.cancel_url.or_else(|| configured.map(|known| known.cancel_url.clone()));
+        let cancel_url = cancel_url.or_else(|| own.map(|own| own.cancel_url.clone()))?;
         let language = self.language.or_else(|| configured.map(|known| known.language.clone()));
         Some(ResolveCue { cue, success_url, cancel_url, language })
     }
@@ -144,117 +170,67 @@ pub(super) async fn reconnect_link(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> ApiResult {
     let wanted = LinkRequest::read(&whole(body)?).map_err(ApiError::malformed)?;
-    let Some(pump) = admin.store.heat_pump(&id).await? else {
-        if let Ok(heat_pump) = Uuid::parse_str(&id) {
-            let audit = LinkAudit { admin: &admin, by: caller.actor, heat_pump };
-            audit.link(AuditOutcome::Refused, Some(AuditReason::UnknownHeatPump)).await?;
+    Ok(HttpResponse::Ok().json(make_link(&admin, &caller, &id, wanted).await?))
+}
+
+/// Makes a link, as the route and the page do it.
+pub async fn make_link(
+    admin: &Admin,
+    caller: &Caller,
+    id: &str,
+    wanted: LinkRequest,
+) -> Result<ReconnectLink, ApiError> {
+    let Some(pump) = admin.store.heat_pump(id).await? else {
+        if let Ok(heat_pump) = Uuid::parse_str(id) {
+            // It has no owner that is known; the row names the heat pump alone.
+            let order =
+                LinkOrder { heat_pump, user: Uuid::nil(), by: caller.actor.clone(), action: Action::LinkCreate };
+            admin.links.maker.note(&order, AuditOutcome::Refused, AuditReason::UnknownHeatPump).await?;
         }
         return Err(ApiError::not_found("no heat pump that is watched has this id"));
     };
     let foreign = |_| ApiError::not_found("its ids are none of Podero's");
-    let user = Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?;
-    let heat_pump = Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?;
-    tracing::info!(by = %caller.actor, heat_pump.id = %heat_pump, "a reconnection link is asked for");
-    let asked_at = admin.clock.now();
-    let until = asked_at.plus(LINK_TIME_MAX);
-    let found = admin.links.client.find_reconnection(user, heat_pump, until).await;
-    let audit = LinkAudit { admin: &admin, by: caller.actor.clone(), heat_pump };
-    let Reply::Done(way) = found else {
-        audit.link(AuditOutcome::Failed, Some(AuditReason::NoLink)).await?;
-        return not_made(&found);
+    let order = LinkOrder {
+        heat_pump: Uuid::parse_str(&pump.heat_pump_id).map_err(foreign)?,
+        user: Uuid::parse_str(&pump.podero_user_id).map_err(foreign)?,
+        by: caller.actor.clone(),
+        action: Action::LinkCreate,
     };
-    match way {
-        None => {
-            audit.link(AuditOutcome::Refused, Some(AuditReason::NoReconnection)).await?;
-            not_needed()
-        }
-        Some(Reconnection::Page(url)) => {
-            audit.link(AuditOutcome::Done, None).await?;
-            made(pump, url, None)
-        }
-        Some(Reconnection::Cue(cue)) => {
-            let Some(resolve) = wanted.resolve(cue, admin.links.landing.as_ref()) else {
-                audit.link(AuditOutcome::Refused, Some(AuditReason::LandingRequired)).await?;
-                let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, \
-                              or configure them in [onboarding]";
-                return Err(ApiError::new(ProblemKind::LandingRequired, detail));
-            };
-            audit.begin().await?;
-            let until = admin.clock.now().plus(LINK_TIME_MAX);
-            let begun = admin.links.client.resolve_cue(&resolve, until).await;
-            audit.resolved(&begun).await?;
-            let Reply::Done(url) = begun else { return not_made(&begun) };
-            made(pump, url, Some(asked_at.plus(CUE_LIFE)))
-        }
-    }
-}
-
-/// Writes down what became of a request for a link, before it is answered: a link that no row tells of is not handed out. The call
-/// that begins an action has a row before it is made, so that a process that dies meanwhile leaves no change without one.
-struct LinkAudit<'a> {
-    admin: &'a Admin,
-    by: Actor,
-    heat_pump: Uuid,
-}
-
-impl LinkAudit<'_> {
-    fn row(&self, action: Action, outcome: AuditOutcome, reason: Option<String>) -> AuditEntry {
-        let target = AuditTarget::new(TargetKind::HeatPump, self.heat_pump.to_string());
-        let entry = AuditEntry::done(self.admin.clock.now(), self.by.clone(), action, target);
-        AuditEntry { outcome, reason, ..entry }
-    }
-
-    async fn link(&self, outcome: AuditOutcome, reason: Option<AuditReason>) -> Result<(), ApiError> {
-        let row = self.row(Action::LinkCreate, outcome, reason.map(String::from));
-        Ok(self.admin.store.record(vec![row]).await?)
-    }
-
-    /// The call that is about to begin the action. Without this row it is not made.
-    async fn begin(&self) -> Result<(), ApiError> {
-        let row = self.row(Action::PoderoResolveCue, AuditOutcome::Unknown, Some(AuditReason::Begun.into()));
-        Ok(self.admin.store.record(vec![row]).await?)
-    }
-
-    /// The end of the call, and the link.
-    async fn resolved(&self, begun: &Reply<String>) -> Result<(), ApiError> {
-        let no_link = || (AuditOutcome::Failed, Some(AuditReason::NoLink.into()));
-        let (outcome, reason) = outcome_of(begun).unwrap_or_else(no_link);
-        let link = if outcome == AuditOutcome::Done { (outcome, None) } else { no_link() };
-        let link = self.row(Action::LinkCreate, link.0, link.1);
-        let call = self.row(Action::PoderoResolveCue, outcome, reason);
-        Ok(self.admin.store.record(vec![call, link]).await?)
-    }
+    tracing::info!(by = %order.by, heat_pump.id = %order.heat_pump, "a reconnection link is asked for");
+    let own = admin.links.maker.landing(&order);
+    let landing = |cue| wanted.resolve(cue, admin.links.landing.as_ref(), own.as_ref());
+    let MadeLink { url, expires_at } = admin.links.maker.make(&order, landing).await.map_err(not_made)?;
+    let watched_until = admin.links.maker.watch(&order, WatchedFor::Agent).await;
+    Ok(ReconnectLink { expires_at, heat_pump_id: order.heat_pump, url, watched_until })
 }
 
 /// A link for a customer who must reconnect a heat pump.
 #[derive(Serialize, JsonSchema)]
 pub struct ReconnectLink {
     /// The secret in it expires then.
-    expires_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     /// Podero's.
-    #[schemars(with = "Uuid")]
-    heat_pump_id: String,
+    pub heat_pump_id: Uuid,
     /// For this heat pump's owner alone.
-    url: String,
+    pub url: String,
+    /// Until when the heat pump is polled every few seconds, to see it come back; null: heat pumps are not watched, or as many are
+    /// polled so as may.
+    pub watched_until: Option<Timestamp>,
 }
 
-fn made(pump: PumpView, url: String, expires_at: Option<Timestamp>) -> ApiResult {
-    Ok(HttpResponse::Ok().json(ReconnectLink { expires_at, heat_pump_id: pump.heat_pump_id, url }))
-}
-
-fn not_needed() -> ApiResult {
-    let detail = "Podero asks nothing of this heat pump's owner, and has no link for one";
-    Err(ApiError::new(ProblemKind::NoReconnection, detail))
-}
-
-fn not_made<A>(reply: &Reply<A>) -> ApiResult {
-    let is_gone = matches!(reply, Reply::Refused(refusal) if refusal.kind == RefusalKind::NotFound);
-    if is_gone {
-        // The action was done in the meantime, or the heat pump is gone: the next poll shows which.
-        return Err(ApiError::not_found("Podero does not know this heat pump, or its action is over"));
+fn not_made(none: NoLink) -> ApiError {
+    match none {
+        NoLink::NotNeeded => {
+            let detail = "Podero asks nothing of this heat pump's owner, and has no link for one";
+            ApiError::new(ProblemKind::NoReconnection, detail)
+        }
+        NoLink::NoLanding => {
+            let detail = "Podero wants to know where the customer lands: send `success_url` and `cancel_url`, or configure them \
+                          in [onboarding] or [reconnect]";
+            ApiError::new(ProblemKind::LandingRequired, detail)
+        }
+        NoLink::Gone => ApiError::not_found("Podero does not know this heat pump, or its action is over"),
+        NoLink::Away => ApiError::new(ProblemKind::Unavailable, "Podero made no link; try again, and see /readyz"),
+        NoLink::Store(error) => error.into(),
     }
-    let detail = "Podero made no link; try again, and see /readyz";
-    let mut response = ApiError::new(ProblemKind::Unavailable, detail).error_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
-    Ok(response)
 }

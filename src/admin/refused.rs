@@ -24,6 +24,14 @@ names! {
         TooManyAttempts = "too_many_attempts",
         /// A request that a web page makes.
         WebPage = "web_page",
+        /// An answer to a login at the identity provider that this browser did not begin, or began too long ago.
+        WrongLoginState = "wrong_login_state",
+        /// The identity provider refused a login.
+        ProviderRefused = "provider_refused",
+        /// A token of the identity provider that is not valid, or names nobody.
+        WrongIdToken = "wrong_id_token",
+        /// A person whom the identity provider knows, and who has none of the roles of the configuration.
+        NoMappedRole = "no_mapped_role",
         /// A known caller whose role is not enough.
         RoleRequired = "role_required",
     }
@@ -47,6 +55,20 @@ impl RefusedAccess {
         // The bridge acts: it refuses a caller whom it does not know.
         let actor = operator.map_or(Actor::Bridge, Actor::Operator);
         self.strangers.note(store, [self.row(actor, route)], why.name()).await;
+    }
+
+    /// Writes down that a login at the console was refused. `operator` is the one whose name was given, where there is one.
+    pub(super) async fn login(&self, store: &Desk, why: AccessRefusal, operator: Option<String>, route: String) {
+        let actor = operator.map_or(Actor::Bridge, Actor::Operator);
+        let row = AuditEntry { action: Action::SessionOpen, ..self.row(actor, route) };
+        self.strangers.note(store, [row], why.name()).await;
+    }
+
+    /// Writes down that a login at the identity provider led to no session. `actor` is the person, where the provider proved who it is.
+    pub(super) async fn oidc(&self, store: &Desk, why: AccessRefusal, actor: Option<Actor>, route: String) {
+        let rows = if actor.is_some() { &self.known } else { &self.strangers };
+        let row = AuditEntry { action: Action::SessionOpen, ..self.row(actor.unwrap_or(Actor::Bridge), route) };
+        rows.note(store, [row], why.name()).await;
     }
 
     /// Writes down that a known caller was refused, since this role is needed.

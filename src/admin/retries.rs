@@ -8,30 +8,32 @@ use serde_json::json;
 
 use super::access::Caller;
 use super::error::{ApiError, ApiResult, whole};
-use super::parked::reason_of;
+use super::parked::filter_of;
 use super::state::Admin;
 use crate::domain::Timestamp;
 use crate::domain::verdict::Reason;
 use crate::problem::ProblemKind;
-use crate::store::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX};
+use crate::store::{BulkRetry, Ordered, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedFilter};
 
-/// The order of a bulk retry: of one reason, or of all if that is written out, so that an empty body does not set off everything.
+/// The order of a bulk retry: by a filter, or of all if that is written out, so that an empty body does not set off everything.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetryOrder {
     reason: Option<String>,
     #[serde(default)]
     all: bool,
+    source: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
     per_second: Option<u32>,
     #[serde(default)]
     approve: bool,
-    until: Option<String>,
 }
 
 /// The act that is ordered.
 enum Act {
-    /// Try again: of this reason, or all.
-    Retry(Option<Reason>),
+    /// Try again what the filter selects.
+    Retry(ParkedFilter),
     /// Approve what was parked of this reason until then; `None`: until now.
     Approve(Reason, Option<Timestamp>),
 }
@@ -40,8 +42,8 @@ impl RetryOrder {
     /// The act and its pace; the error says what is wrong.
     fn read(body: &[u8]) -> Result<(Act, u32), String> {
         let usage = || {
-            "send `{\"reason\": R}` or `{\"all\": true}`, and `per_second` if you like; with a reason also `approve`, and with \
-             that `until`"
+            "send `{\"reason\": R}`, `source`, `since` or `until`, or several of them, or `{\"all\": true}`; and `per_second` if you \
+             like; with a reason also `approve`"
                 .to_owned()
         };
         let order: Self = serde_json::from_slice(body).map_err(|_| usage())?;
@@ -49,19 +51,20 @@ impl RetryOrder {
         if !(1..=PER_SECOND_MAX).contains(&per_second) {
             return Err(format!("`per_second` is from 1 to {PER_SECOND_MAX}"));
         }
-        let reason = match (order.reason, order.all) {
-            (Some(name), false) => Some(reason_of(&name)?),
-            (None, true) => None,
-            (Some(_), true) | (None, false) => return Err(usage()),
-        };
-        let until = order.until.map(|text| Timestamp::parse(&text).ok_or("`until` is a moment as in RFC 3339"));
-        let act = match (order.approve, reason.filter(|reason| reason.is_approvable()), until.transpose()?) {
-            (false, _, None) => Act::Retry(reason),
-            (false, _, Some(_)) => return Err("`until` goes with `approve`".to_owned()),
-            (true, Some(reason), until) => Act::Approve(reason, until),
-            (true, None, _) => return Err(approvable_reasons()),
-        };
-        Ok((act, per_second))
+        let filter = filter_of(order.reason, order.source, order.since, order.until)?;
+        if order.all == (filter != ParkedFilter::default()) {
+            return Err(usage());
+        }
+        if !order.approve {
+            return Ok((Act::Retry(filter), per_second));
+        }
+        if filter.source.is_some() || filter.since.is_some() {
+            return Err("an approval goes by `reason` and `until` alone".to_owned());
+        }
+        match filter.reason.filter(|reason| reason.is_approvable()) {
+            Some(reason) => Ok((Act::Approve(reason, filter.until), per_second)),
+            None => Err(approvable_reasons()),
+        }
     }
 }
 
@@ -69,10 +72,11 @@ fn approvable_reasons() -> String {
     format!("`approve` needs one `reason`, and overrides {} alone", Reason::APPROVABLE.map(Reason::name).join(", "))
 }
 
-pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<web::Bytes, Error>) -> ApiResult {
-    let (act, per_second) = RetryOrder::read(&whole(body)?).map_err(ApiError::malformed)?;
+/// Orders a retry of many; `order` is the body of the route, and refused as there.
+pub async fn order_retry(admin: &Admin, caller: &Caller, order: &[u8]) -> Result<BulkRetry, ApiError> {
+    let (act, per_second) = RetryOrder::read(order).map_err(ApiError::malformed)?;
     let ordered = match act {
-        Act::Retry(reason) => admin.store.order_retry(reason, per_second, &caller.actor).await?,
+        Act::Retry(filter) => admin.store.order_retry(filter, per_second, &caller.actor).await?,
         Act::Approve(reason, until) => {
             let until = until.unwrap_or_else(|| admin.clock.now());
             admin.store.order_approval(reason, per_second, until, &caller.actor).await?
@@ -83,13 +87,26 @@ pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<
             let (total, approve) = (retry.total, retry.approve);
             tracing::info!(by = %caller.actor, retry.id, total, per_second, approve, "a retry of parked events was ordered");
             admin.wake_retries.notify_one();
-            Ok(HttpResponse::Accepted().json(retry))
+            Ok(retry)
         }
         Ordered::Occupied(running) => {
             let detail = format!("retry {} runs; wait for its end, or stop it", running.id);
             Err(ApiError::new(ProblemKind::RetryRunning, detail))
         }
     }
+}
+
+/// Stops a retry of many; `None`: there is none of this id.
+pub async fn stop_retry(admin: &Admin, caller: &Caller, id: &str) -> Result<Option<BulkRetry>, ApiError> {
+    let retry = admin.store.stop_retry(id, &caller.actor).await?;
+    if let Some(retry) = &retry {
+        tracing::info!(by = %caller.actor, retry.id, state = %retry.state, "a retry of parked events was told to stop");
+    }
+    Ok(retry)
+}
+
+pub(super) async fn order(admin: web::Data<Admin>, caller: Caller, body: Result<web::Bytes, Error>) -> ApiResult {
+    Ok(HttpResponse::Accepted().json(order_retry(&admin, &caller, &whole(body)?).await?))
 }
 
 pub(super) async fn list(admin: web::Data<Admin>) -> ApiResult {
@@ -101,11 +118,7 @@ pub(super) async fn one(admin: web::Data<Admin>, id: web::Path<String>) -> ApiRe
 }
 
 pub(super) async fn stop(admin: web::Data<Admin>, caller: Caller, id: web::Path<String>) -> ApiResult {
-    let retry = admin.store.stop_retry(&id, &caller.actor).await?;
-    if let Some(retry) = &retry {
-        tracing::info!(by = %caller.actor, retry.id, state = %retry.state, "a retry of parked events was told to stop");
-    }
-    shown(retry)
+    shown(stop_retry(&admin, &caller, &id).await?)
 }
 
 fn shown(retry: Option<BulkRetry>) -> ApiResult {

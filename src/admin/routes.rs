@@ -16,7 +16,9 @@ use actix_web::{HttpResponse, Resource, ResponseError, Route};
 use super::error::ApiError;
 use super::guard::SCOPE;
 use super::state::Admin;
-use super::{audit, events, guard, health, parked, pumps, retries, team};
+use super::{
+    audit, events, guard, health, history, overview, parked, pumps, rehearsal, retries, sessions, settings, team,
+};
 use crate::domain::audit::Action;
 use crate::domain::identity::Role;
 use crate::domain::names::names;
@@ -29,23 +31,37 @@ names! {
         Readyz = "readyz",
         Metrics = "metrics",
         OpenApi = "openapi",
+        Overview = "overview",
+        History = "history",
         OpenEvents = "openEvents",
         Event = "event",
+        Customers = "customers",
         Customer = "customer",
+        CustomerTimeline = "customerTimeline",
         Team = "team",
         Member = "member",
+        TeamReview = "teamReview",
         Parked = "parked",
+        ParkedGroups = "parkedGroups",
+        ParkedPreview = "parkedPreview",
         OrderRetry = "orderRetry",
         Retries = "retries",
         Retry = "retry",
         StopRetry = "stopRetry",
+        Rehearsal = "rehearsal",
         RetryParked = "retryParked",
         SkipParked = "skipParked",
         HeatPumps = "heatPumps",
+        Fleet = "fleet",
+        HeatPump = "heatPump",
         ReconnectLink = "reconnectLink",
         Alerts = "alerts",
         Audit = "audit",
         ExportAudit = "exportAudit",
+        Operators = "operators",
+        Settings = "settings",
+        Sessions = "sessions",
+        RevokeSession = "revokeSession",
     }
 
     /// The method of a route.
@@ -76,26 +92,40 @@ impl ApiRoute {
             Self::Readyz => open("/readyz"),
             Self::Metrics => open("/metrics"),
             Self::OpenApi => open("/openapi.json"),
+            Self::Overview => read("/v1/overview", Role::Viewer),
+            Self::History => read("/v1/history", Role::Viewer),
             Self::OpenEvents => read("/v1/events", Role::Viewer),
             Self::Event => read("/v1/events/{id}", Role::Viewer),
+            Self::Customers => read("/v1/customers", Role::Support),
             Self::Customer => read("/v1/customers/{id}", Role::Viewer),
+            Self::CustomerTimeline => read("/v1/customers/{id}/timeline", Role::Viewer),
             Self::Team => read("/v1/team", Role::Viewer),
             Self::Member => read("/v1/team/{id}", Role::Viewer),
+            Self::TeamReview => read("/v1/team-review", Role::Viewer),
             Self::Parked => read("/v1/parked", Role::Viewer),
+            Self::ParkedGroups => read("/v1/parked/groups", Role::Viewer),
+            Self::ParkedPreview => read("/v1/parked/preview", Role::Viewer),
             Self::OrderRetry => act("/v1/parked/retry", Role::Admin, &[Action::RetryOrder, Action::RetryApprove]),
             Self::Retries => read("/v1/parked/retries", Role::Viewer),
             Self::Retry => read("/v1/parked/retries/{id}", Role::Viewer),
             Self::StopRetry => act("/v1/parked/retries/{id}/stop", Role::Admin, &[Action::RetryStop]),
+            Self::Rehearsal => read("/v1/parked/{id}/rehearsal", Role::Support),
             Self::RetryParked => act("/v1/parked/{id}/retry", Role::Admin, &[Action::EventRetry, Action::EventApprove]),
             Self::SkipParked => act("/v1/parked/{id}/skip", Role::Admin, &[Action::EventSkip]),
             Self::HeatPumps => read("/v1/heat-pumps", Role::Viewer),
+            Self::Fleet => read("/v1/heat-pumps/summary", Role::Viewer),
+            Self::HeatPump => read("/v1/heat-pumps/{id}", Role::Viewer),
             Self::ReconnectLink => {
                 let actions = &[Action::LinkCreate, Action::PoderoResolveCue];
                 act("/v1/heat-pumps/{id}/reconnect-link", Role::Support, actions)
             }
             Self::Alerts => read("/v1/alerts", Role::Viewer),
             Self::Audit => read("/v1/audit", Role::Viewer),
+            Self::Operators => read("/v1/operators", Role::Admin),
+            Self::Settings => read("/v1/settings", Role::Admin),
             Self::ExportAudit => RouteRow { actions: &[Action::AuditExport], ..read("/v1/audit/export", Role::Admin) },
+            Self::Sessions => read("/v1/sessions", Role::Viewer),
+            Self::RevokeSession => act("/v1/sessions/{id}/revoke", Role::Admin, &[Action::SessionRevoke]),
         }
     }
 
@@ -103,8 +133,11 @@ impl ApiRoute {
     pub const fn query(self) -> &'static [&'static str] {
         match self {
             Self::OpenEvents => &["state", "customer_id", "after", "limit"],
-            Self::Team => &["after", "limit"],
+            Self::Customers => &["email"],
+            Self::Team | Self::CustomerTimeline => &["after", "limit"],
+            Self::TeamReview => &["inactive_days"],
             Self::Parked => &["reason", "after", "limit"],
+            Self::ParkedGroups | Self::ParkedPreview => &["reason", "source", "since", "until"],
             Self::HeatPumps => &["state", "manufacturer", "region", "after", "limit"],
             Self::Alerts => &["open", "after", "limit"],
             Self::Audit => &["actor", "action", "target", "since", "until", "after", "limit"],
@@ -113,6 +146,8 @@ impl ApiRoute {
             | Self::Readyz
             | Self::Metrics
             | Self::OpenApi
+            | Self::Overview
+            | Self::History
             | Self::Event
             | Self::Customer
             | Self::Member
@@ -120,9 +155,16 @@ impl ApiRoute {
             | Self::Retries
             | Self::Retry
             | Self::StopRetry
+            | Self::Rehearsal
             | Self::RetryParked
             | Self::SkipParked
-            | Self::ReconnectLink => &[],
+            | Self::Fleet
+            | Self::HeatPump
+            | Self::ReconnectLink
+            | Self::Operators
+            | Self::Settings
+            | Self::Sessions
+            | Self::RevokeSession => &[],
         }
     }
 
@@ -137,23 +179,37 @@ impl ApiRoute {
             Self::Readyz => route.to(health::readyz),
             Self::Metrics => route.to(health::metrics),
             Self::OpenApi => route.to(openapi),
+            Self::Overview => route.to(overview::show),
+            Self::History => route.to(history::show),
             Self::OpenEvents => route.to(events::open),
             Self::Event => route.to(events::event),
+            Self::Customers => route.to(events::customers),
             Self::Customer => route.to(events::customer),
+            Self::CustomerTimeline => route.to(events::timeline),
             Self::Team => route.to(team::list),
             Self::Member => route.to(team::member),
+            Self::TeamReview => route.to(team::show_review),
             Self::Parked => route.to(parked::list),
+            Self::ParkedGroups => route.to(parked::groups),
+            Self::ParkedPreview => route.to(parked::preview),
             Self::OrderRetry => route.to(retries::order),
             Self::Retries => route.to(retries::list),
             Self::Retry => route.to(retries::one),
             Self::StopRetry => route.to(retries::stop),
+            Self::Rehearsal => route.to(rehearsal::rehearse),
             Self::RetryParked => route.to(parked::retry),
             Self::SkipParked => route.to(parked::skip),
             Self::HeatPumps => route.to(pumps::heat_pumps),
+            Self::Fleet => route.to(pumps::summary),
+            Self::HeatPump => route.to(pumps::heat_pump),
             Self::ReconnectLink => route.to(pumps::reconnect_link),
             Self::Alerts => route.to(pumps::alerts),
             Self::Audit => route.to(audit::list),
-            Self::ExportAudit => route.to(audit::export),
+            Self::ExportAudit => route.to(audit::export_audit),
+            Self::Operators => route.to(settings::operators),
+            Self::Settings => route.to(settings::show),
+            Self::Sessions => route.to(sessions::list),
+            Self::RevokeSession => route.to(sessions::revoke),
         };
         match row.role {
             Some(role) => route.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {

@@ -8,9 +8,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::access::Access;
 use crate::clock::Clock;
+use crate::config::Setting;
 use crate::domain::call::OnboardingPolicy;
+use crate::domain::plan::Policy;
+use crate::link_maker::LinkMaker;
 use crate::metrics::Metrics;
-use crate::podero::Client;
 use crate::store::Store;
 
 /// Readiness of the parts that the bridge needs, one line for each.
@@ -48,8 +50,12 @@ pub struct Admin {
     pub wake_retries: Arc<Notify>,
     /// Makes links for customers who must reconnect.
     pub links: Links,
+    /// The rules by which events become calls, for rehearsals.
+    pub policy: Policy,
     /// Permits of exports of the audit log.
     pub exports: Exports,
+    /// The settings in effect, without secrets.
+    pub settings: Vec<Setting>,
     /// OpenAPI of the admin API, as JSON.
     pub openapi: String,
 }
@@ -73,10 +79,10 @@ impl Exports {
     }
 }
 
-/// Maker of links.
+/// Links for agents.
 pub struct Links {
-    /// Podero.
-    pub client: Client,
+    /// Makes them.
+    pub maker: LinkMaker,
     /// Pages where customers land unless the request says otherwise.
     pub landing: Option<OnboardingPolicy>,
 }

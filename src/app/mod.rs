@@ -32,6 +32,7 @@ use crate::admin;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{self, Config, Verify};
+use crate::console::{self, Console};
 use crate::domain::call::Operation;
 use crate::inbound::amqp::Frames;
 use crate::inbound::mapping::mapper::Mapper;
@@ -39,6 +40,7 @@ use crate::inbound::{Backlog, Inbox, http, mapping, scim};
 use crate::metrics::Metrics;
 use crate::podero::{Client, Drift};
 use crate::pump;
+use crate::reconnect;
 use crate::store::Store;
 use crate::upkeep;
 use listeners::{OpenSandbox, SlowClients};
@@ -83,6 +85,8 @@ pub struct Bridge {
     pub http: SocketAddr,
     /// Address of the admin listener.
     pub admin: SocketAddr,
+    /// Link by which the one who started the sandbox logs in at the console, once; `None`: there is no sandbox, or no console.
+    pub login_link: Option<String>,
     /// Address of the sandbox, if it runs.
     pub sandbox: Option<SocketAddr>,
     tasks: Tasks,
@@ -144,7 +148,10 @@ impl Bridge {
         store.expect_waits(settings::ceilings(&config, call_time_max));
         let released = opening::wait_for(async || Ok(store.release_claims(release_after).await?)).await;
         released.context("the store cannot be written to")?;
-        let noted = opening::wait_for(async || Ok(upkeep::note_tokens(&store, &config.admin.tokens).await?)).await;
+        let noted = opening::wait_for(async || {
+            Ok(upkeep::note_tokens(&store, &config.admin.tokens, &config.scim.tokens).await?)
+        })
+        .await;
         noted.context("the store cannot be written to")?;
         let (client, dispatcher) = Client::new(settings, clock.clone(), metrics.clone())?;
         tasks.spawn(Stage::Dispatcher, dispatcher.run(ends.told(Stage::Dispatcher)));
@@ -177,13 +184,15 @@ impl Bridge {
         let http = listeners::open(handles.config.http.listen, &slow_clients.http, options.limits, routes, tasks)?;
         let admin = Arc::new(handles.admin());
         tell_of_open_access(&admin).await;
-        let routes = move |routes: &mut ServiceConfig| admin::configure(routes, admin.clone());
+        let (console, link) = handles.console(sandbox.is_some())?.unzip();
+        let routes = private_routes(admin, console);
         let admin = listeners::open(handles.config.admin.listen, &slow_clients.admin, options.limits, routes, tasks)?;
         let (sandbox, sandbox_server) = sandbox.map(|open| (open.listener.address, open.listener.server)).unzip();
         tracing::info!(http = %http.address, admin = %admin.address, "the doors are open");
         Ok(Self {
             http: http.address,
             admin: admin.address,
+            login_link: link.flatten().map(|link| login_link(&handles.config, admin.address, &link)),
             sandbox,
             tasks: Tasks::default(),
             http_server: http.server,
@@ -253,6 +262,12 @@ impl Bridge {
     }
 }
 
+/// The link with this secret, under the address by which browsers reach the console.
+fn login_link(config: &Config, admin: SocketAddr, secret: &str) -> String {
+    let base_url = config.console.as_ref().and_then(|console| console.base_url.clone());
+    format!("{}/console/login?link={secret}", base_url.unwrap_or_else(|| format!("http://{admin}")))
+}
+
 /// The routes of the webhook listener.
 fn public_routes(
     handles: &Handles,
@@ -261,12 +276,25 @@ fn public_routes(
 ) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
     let scim = handles.scim(slow_clients, inbox.clone()).map(Arc::new);
     let webhooks = Arc::new(handles.webhooks(slow_clients, inbox));
+    let pages = handles.owner_pages().map(Arc::new);
     move |routes: &mut ServiceConfig| {
         http::configure(routes, webhooks.clone());
         if let Some(scim) = &scim {
             scim::configure(routes, scim.clone());
         }
+        if let Some(pages) = &pages {
+            reconnect::configure(routes, pages.clone());
+        }
         routes.default_service(web::to(http::nothing_here));
+    }
+}
+
+/// The routes of the admin listener.
+fn private_routes(admin: Arc<admin::Admin>, console: Option<Console>) -> impl Fn(&mut ServiceConfig) + Clone + Send {
+    let console = console.map(Arc::new);
+    move |routes: &mut ServiceConfig| {
+        console.iter().for_each(|console| console::configure(routes, console.clone()));
+        admin::configure(routes, admin.clone());
     }
 }
 

@@ -14,24 +14,29 @@ use crate::admin::{Access, Admin, Exports, Links};
 use crate::apply::Applier;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::{Config, Secret};
+use crate::config::{self, Config, ReconnectSection, Secret};
+use crate::console::{Console, IdentityProvider, OIDC_CALLBACK, ProviderError};
 use crate::domain::call::Operation;
+use crate::domain::chain::hex;
+use crate::domain::reconnect::LinkSigner;
 use crate::inbound::http::Webhooks;
 use crate::inbound::mapping::mapper::Mapper;
 use crate::inbound::refusals::Refusals;
 use crate::inbound::scim::{ScimAccess, ScimEndpoint};
 use crate::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
+use crate::link_maker::{LinkMaker, SignLinks};
 use crate::metrics::Metrics;
 use crate::outbound::{Deliver, Publisher, ToBroker, ToWebhook};
 use crate::permits::Permits;
 use crate::podero::{Client, Drift, Observe};
 use crate::pump::Step;
+use crate::reconnect::OwnerPages;
 use crate::replica::Replica;
 use crate::spec;
 use crate::staff::Staffing;
 use crate::store::{Dialect, Gauges, Store};
-use crate::upkeep::{AuditUpkeep, Counting, Measuring, Upkeep};
-use crate::watch::Watcher;
+use crate::upkeep::{AuditUpkeep, Counting, Measuring, Recorder, Upkeep};
+use crate::watch::{SelfService, Watcher};
 
 /// Polling interval of stages that are usually woken. Catches lost wake-ups, and work left by a crashed replica.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -144,7 +149,39 @@ impl Handles {
             look_every: Some(LOOK_EVERY),
             clock,
             wake_outbound: wakes.outbound,
+            self_service: self.self_service(),
         }
+    }
+
+    /// The links of alerts, where owners reconnect their heat pumps themselves.
+    fn self_service(&self) -> Option<SelfService> {
+        let succeeded = self.metrics.reconnect_succeeded.clone();
+        Some(SelfService {
+            signer: self.signer()?,
+            succeeded: Box::new(move |count| succeeded.inc_by(u64::try_from(count).unwrap_or(u64::MAX))),
+        })
+    }
+
+    /// The signer of owners' links, with the first of the secrets as they are now.
+    fn signer(&self) -> Option<SignLinks> {
+        let ReconnectSection { base_url, secrets, .. } = self.config.reconnect.clone()?;
+        Some(Arc::new(move || {
+            let secret = secrets.now().first().map(|secret| secret.expose().to_owned());
+            // The configuration sees to it that there is one; no token of another verifies.
+            LinkSigner { base_url: base_url.clone(), secret: secret.unwrap_or_default() }
+        }))
+    }
+
+    fn link_maker(&self) -> LinkMaker {
+        let Self { config, store, client, clock, .. } = self.clone();
+        LinkMaker { store, client, clock, is_watching: config.watch.enabled, signer: self.signer() }
+    }
+
+    /// The pages by which owners reconnect their heat pumps; `None`: there are none.
+    pub(super) fn owner_pages(&self) -> Option<OwnerPages> {
+        let settings = self.config.reconnect.clone()?;
+        let home_language = self.config.policy.onboarding.as_ref().map(|onboarding| onboarding.language.clone());
+        Some(OwnerPages::new(&settings, home_language, self.link_maker(), self.metrics.clone()))
     }
 
     pub(super) fn replica(&self) -> Replica {
@@ -180,6 +217,11 @@ impl Handles {
             counted: Box::new(counted),
             last_took: Mutex::default(),
         }
+    }
+
+    pub(super) fn recorder(&self) -> Recorder {
+        let Self { store, metrics, clock, replica, .. } = self.clone();
+        Recorder::new(store, metrics, clock, replica)
     }
 
     /// The measuring of the database's server; `None` on SQLite, which has none.
@@ -253,12 +295,30 @@ impl Handles {
         })
     }
 
+    /// The console, with the secret of a login link if the sandbox runs; `None`: there is none.
+    pub(super) fn console(&self, is_sandbox: bool) -> Result<Option<(Console, Option<String>)>, ProviderError> {
+        let Some(config::ConsoleSection { base_url, time_zone, oidc }) = self.config.console.clone() else {
+            return Ok(None);
+        };
+        let callback = format!("{}{OIDC_CALLBACK}", base_url.as_deref().unwrap_or_default());
+        let provider = oidc.map(|settings| IdentityProvider::new(settings, callback)).transpose()?;
+        let console = Console::new(base_url, time_zone);
+        let console = provider.into_iter().fold(console, Console::with_provider);
+        if !is_sandbox {
+            return Ok(Some((console, None)));
+        }
+        let secret = hex(&self.clock.fresh_secret());
+        Ok(Some((console.with_link(&secret, self.clock.now()), Some(secret))))
+    }
+
     pub(super) fn admin(&self) -> Admin {
-        let Self { config, store, client, clock, metrics, wakes, .. } = self.clone();
+        let Self { config, store, clock, metrics, wakes, .. } = self.clone();
         Admin {
             store,
             metrics,
-            links: Links { client, landing: config.policy.onboarding.clone() },
+            links: Links { maker: self.link_maker(), landing: config.policy.onboarding.clone() },
+            policy: config.policy.clone(),
+            settings: config.settings.clone(),
             health: Box::new(self.clone()),
             access: Access::new(config.admin.tokens.clone(), clock.clone()),
             clock,

@@ -38,6 +38,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Interval of the look for purges that a clock ahead has put off: it reads past all that is announced, and a purge is days away.
 const PURGES_EVERY: Duration = Duration::from_hours(1);
 
+/// Interval of the look for customers whose e-mail address is not hashed: those of an earlier version, which may still run beside.
+const EMAILS_EVERY: Duration = Duration::from_secs(60);
+
 /// Interval of reading files of secrets: shorter than an operator who changed one waits before trying it.
 const SECRETS_EVERY: Duration = Duration::from_secs(5);
 
@@ -49,6 +52,9 @@ const TRIM_EVERY: Duration = Duration::from_secs(60);
 
 /// Interval of the looks over the chain of the audit log. A look reads some thousand rows: millions a day.
 const CHAIN_LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Interval of the look for close watches that are due: a part of the interval of their polls.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A row of the table.
 struct Task {
@@ -98,6 +104,7 @@ pub(super) async fn start(
     let team = Arc::new((Arc::new(handles.team_applier()), Mutex::new(JoinSet::new())));
     let (replica, upkeep, counting) =
         (Arc::new(handles.replica()), Arc::new(handles.upkeep()), Arc::new(handles.counting()));
+    let recorder = Arc::new(handles.recorder());
     let (audit, seal_within) = (Arc::new(handles.audit_upkeep()), handles.config.audit.seal_within);
     let (states, secrets) =
         (Arc::new(States(handles.clone())), Arc::new(SecretFiles::new(&handles.config, handles.store.clone())));
@@ -115,6 +122,7 @@ pub(super) async fn start(
         task(Work, "reread", LOOK_EVERY, timer, &inbox, |it| it.reread_step().boxed()),
         task(Work, "rotate", SECRETS_EVERY, timer, &secrets, |it| it.read().boxed()),
         task(Work, "purges", PURGES_EVERY, timer, &upkeep, |it| it.date_purges().boxed()),
+        task(Work, "emails", EMAILS_EVERY, timer, &upkeep, |it| it.hash_emails().boxed()),
         task(Work, "forget", forget_every, timer, &upkeep, |it| it.forget().boxed()),
         task(Work, "audit", seal_within, timer, &audit, |it| it.seal().boxed()),
         task(Work, "chain", CHAIN_LOOK_EVERY, timer, &audit, |it| it.watch().boxed()),
@@ -125,6 +133,7 @@ pub(super) async fn start(
         // The end does not wait for it: a probe may take longer than the grace, and the next probe finds the same.
         task(Replica, "share", SYNC_EVERY, &changed, &replica, |it| it.sync_step().boxed()),
         task(Replica, "probe", LOOK_EVERY, &suspected, &replica, |it| it.probe_step().boxed()),
+        task(Gauges, "history", upkeep::HISTORY_EVERY, timer, &recorder, |it| it.step().boxed()),
         task(Gauges, "gauges", upkeep::GAUGES_REST_MAX, timer, &counting, |it| it.step().boxed()),
         // Apart from the last: gauges that need no table must not wait for one.
         task(Gauges, "states", upkeep::GAUGES_EVERY, timer, &states, |it| ready(it.refresh()).boxed()),
@@ -145,6 +154,7 @@ pub(super) async fn start(
         let every = LOOK_EVERY.min(watcher.policy.interval);
         table.push(task(Work, "roster", every, timer, &watcher, |it| it.roster_step().boxed()));
         table.push(task(Work, "fleets", every, timer, &watcher, |it| it.fleet_step().boxed()));
+        table.push(task(Work, "close watch", CLOSE_LOOK_EVERY, timer, &watcher, |it| it.close_step().boxed()));
         let polls = task(Work, "poll", every, timer, &watcher, |it| it.poll_step().boxed()).run(ends);
         let end = ends.told(Work);
         // A poll only reads, and is due until it is written down: the end does not wait for Podero's answers.

@@ -83,7 +83,7 @@ pub(super) async fn serve<I: Intake>(inner: &BrokerShared, intake: &I, link: Lin
             error = link::gone(&mut events) => {
                 return Ended::Lost(error.map_or_else(|| link.failed("the connection is gone"), |error| link.lost(&error)));
             }
-            never = &mut tending => match never {},
+            lost = &mut tending => return Ended::Lost(lost),
             () = pace.rested(), if pace.rests() => {}
             delivery = deliveries.next(), if takes.len() < prefetch && !pace.rests() => match delivery {
                 Some(Ok(delivery)) => {

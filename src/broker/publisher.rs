@@ -70,7 +70,7 @@ pub(super) async fn serve(inner: &BrokerShared, link: Link, mut stop: Stop) -> E
     supervisor::up(inner, LinkRole::Publisher, &link);
     let ended = tokio::select! {
         error = relay.carry() => error.map_or(Ended::Stopped, Ended::Lost),
-        never = tending::tend(inner, LinkRole::Publisher, &link, &hint) => match never {},
+        lost = tending::tend(inner, LinkRole::Publisher, &link, &hint) => Ended::Lost(lost),
         () = stop.asked() => {
             *inner.handle() = None;
             relay.waiting.close();

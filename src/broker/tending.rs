@@ -6,11 +6,14 @@
 //! place for unrouted notices; so all of it is declared again at an interval. AMQP does not say whether a declaration made
 //! something, nor shows bindings: exchanges and queues are looked for first, so that the log can name the missing ones.
 //!
+//! RabbitMQ can lose a consumer without telling it, if somebody deletes the queue and declares it again at once. The messages then stay
+//! in the queue, and the connection would wait for ever. RabbitMQ's reply to a declaration counts messages and consumers: messages
+//! and no consumer mean that ours is lost. As long as another replica consumes, no message waits.
+//!
 //! It works on channels of its own: an error there ends neither the consumer nor the publisher.
 //!
 //! Before: the topology. After: the status that `/readyz` shows.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -28,14 +31,17 @@ pub(super) const EVERY: Duration = Duration::from_secs(30);
 /// Delay between two checks, however many publishes are returned meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Never ends: it is
-/// dropped with the connection.
-pub(super) async fn tend(inner: &BrokerShared, role: LinkRole, link: &Link, hint: &Notify) -> Infallible {
+/// Checks the topology of `role` again and again; sooner when `hint` says that something may be missing. Ends with what
+/// only a new connection mends; else it is dropped with the connection.
+pub(super) async fn tend(inner: &BrokerShared, role: LinkRole, link: &Link, hint: &Notify) -> BrokerError {
     let every = inner.tend_every;
     let mut witness = Witness::default();
     let mut told: Option<BrokerError> = None;
     loop {
         let Ok(checked) = timeout(SET_UP_WITHIN, check(inner, role, link, &mut witness)).await else { continue };
+        if let Some(lost) = witness.lost_consumer(link) {
+            return lost;
+        }
         match checked {
             Ok(()) if told.take().is_some() && is_serving(inner, role) => supervisor::up(inner, role, link),
             Ok(()) => {}

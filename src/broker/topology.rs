@@ -55,21 +55,23 @@ pub(super) fn summary(link: &Link, settings: &BrokerSettings) -> String {
     )
 }
 
-/// Declares or verifies the objects that the consumer needs.
-pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Result<(), BrokerError> {
+/// Declares or verifies the objects that the consumer needs; answers `true` if messages wait in the queue, which has no consumer.
+pub(super) async fn lay_inbound(link: &Link, settings: &BrokerSettings) -> Result<bool, BrokerError> {
     let plan = Plan::begin(link, settings).await?;
     let queue = name(&settings.inbound_queue)?;
-    if settings.declare {
+    let is_forsaken = if settings.declare {
         let exchange = name(&settings.inbound_exchange)?;
         plan.declare(&topic(&exchange), FieldTable::default()).await?;
-        plan.declare(&Object::Queue(&queue), quorum()).await?;
+        let is_forsaken = plan.declare(&Object::Queue(&queue), quorum()).await?;
         for key in &settings.bindings {
             plan.bind(&queue, &exchange, &name(key)?).await?;
         }
+        is_forsaken
     } else {
-        plan.find(&Object::Queue(&queue)).await?;
-    }
-    plan.end().await
+        plan.find(&Object::Queue(&queue)).await?
+    };
+    plan.end().await?;
+    Ok(is_forsaken)
 }
 
 /// Declares or verifies the objects that the publisher needs.
@@ -95,11 +97,29 @@ pub(super) async fn lay_outbound(link: &Link, settings: &BrokerSettings) -> Resu
     plan.end().await
 }
 
-/// Objects that a connection has seen of a topology that the bridge does not declare.
+/// Checks in a row that must find messages in an inbound queue without a consumer before a connection that consumes is given up:
+/// the first one may come before RabbitMQ has counted the consumer.
+const CHECKS_WITHOUT_CONSUMER_MAX: u32 = 2;
+
+/// The topology as a connection has seen it.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     /// The inbound exchange was there. If it never was, another exchange feeds the queue.
     has_inbound_exchange: bool,
+    /// Checks in a row that found messages in an inbound queue without a consumer. A quorum queue whose leader does not answer within
+    /// 250 ms counts none of either (`rabbit_quorum_queue:stat`, RabbitMQ 3.10), so that an empty one says nothing.
+    checks_without_consumer: u32,
+}
+
+impl Witness {
+    /// An error if RabbitMQ has lost the consumer of this connection without telling it: no message would ever come.
+    pub(super) fn lost_consumer(&self, link: &Link) -> Option<BrokerError> {
+        (self.checks_without_consumer >= CHECKS_WITHOUT_CONSUMER_MAX).then(|| {
+            link.failed(
+                "messages wait, and the queue has no consumer although this connection consumes: was it deleted?",
+            )
+        })
+    }
 }
 
 /// Makes sure that the consumer's objects are still there.
@@ -109,11 +129,15 @@ pub(super) async fn tend_inbound(
     witness: &mut Witness,
 ) -> Result<(), BrokerError> {
     let exchange = name(&settings.inbound_exchange)?;
+    // A check that fails says nothing, and ends the row.
+    let checks_without_consumer = std::mem::take(&mut witness.checks_without_consumer);
     let is_there = Plan::begin(link, settings).await?.has(&topic(&exchange)).await?;
     if settings.declare && !is_there {
         say_gone(LinkRole::Consumer, &topic(&exchange));
     }
-    lay_inbound(link, settings).await?;
+    if lay_inbound(link, settings).await? {
+        witness.checks_without_consumer = checks_without_consumer + 1;
+    }
     if settings.declare || is_there {
         witness.has_inbound_exchange = true;
         return Ok(());
@@ -203,33 +227,35 @@ impl<'a> Plan<'a> {
         closed.map_err(|error| self.link.lost(&error))
     }
 
-    async fn declare(&self, object: &Object<'_>, arguments: FieldTable) -> Result<(), BrokerError> {
+    async fn declare(&self, object: &Object<'_>, arguments: FieldTable) -> Result<bool, BrokerError> {
         self.ask(object, false, arguments).await.map_err(|error| self.explain(object, &error))
     }
 
-    async fn find(&self, object: &Object<'_>) -> Result<(), BrokerError> {
+    async fn find(&self, object: &Object<'_>) -> Result<bool, BrokerError> {
         self.ask(object, true, FieldTable::default()).await.map_err(|error| self.explain(object, &error))
     }
 
     /// `true` if there is such an object. A plan that finds none has its channel closed.
     async fn has(self, object: &Object<'_>) -> Result<bool, BrokerError> {
         match self.ask(object, true, FieldTable::default()).await {
-            Ok(()) => self.end().await.map(|()| true),
+            Ok(_) => self.end().await.map(|()| true),
             Err(error) if is_not_found(&error) => Ok(false),
             Err(error) => Err(self.explain(object, &error)),
         }
     }
 
-    /// Declares an object, or looks whether it is there (`passive`).
-    async fn ask(&self, object: &Object<'_>, passive: bool, arguments: FieldTable) -> lapin::Result<()> {
+    /// Declares an object, or looks whether it is there (`passive`); answers `true` for a queue in which messages wait and that has no
+    /// consumer.
+    async fn ask(&self, object: &Object<'_>, passive: bool, arguments: FieldTable) -> lapin::Result<bool> {
         match *object {
             Object::Exchange(name, ref kind) => {
                 let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
-                self.channel.exchange_declare(name.clone(), kind.clone(), options, arguments).await
+                self.channel.exchange_declare(name.clone(), kind.clone(), options, arguments).await.map(|()| false)
             }
             Object::Queue(name) => {
                 let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
-                self.channel.queue_declare(name.clone(), options, arguments).await.map(drop)
+                let declared = self.channel.queue_declare(name.clone(), options, arguments).await;
+                declared.map(|queue| queue.message_count() > 0 && queue.consumer_count() == 0)
             }
         }
     }

@@ -16,7 +16,9 @@ use crate::domain::identity::{ACTOR_FORMS, Actor, NAME_CHARS_MAX, Role, is_opera
 use crate::domain::team::MemberId;
 use crate::domain::verdict::Reason;
 use crate::domain::{CustomerId, ID_CHARS_MAX, Timestamp};
-use crate::store::{AUDIT_PAGE_MAX, ExportFormat, OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ROWS_MAX};
+use crate::store::{
+    AUDIT_PAGE_MAX, ExportFormat, OpenCursor, OpenState, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedFilter, ROWS_MAX,
+};
 
 /// Runs between a utility's own systems and the Podero Partner API.
 #[derive(Debug, Parser)]
@@ -256,7 +258,7 @@ pub(super) enum AuditCommand {
 /// Rows of the audit log that a command is about.
 #[derive(Debug, Args)]
 pub(super) struct AuditFilterArguments {
-    /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`
+    /// Only of this actor: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME`, `oidc:NAME` or `bridge`
     #[arg(long, value_name = "ACTOR", value_parser = acting)]
     pub(super) actor: Option<String>,
     /// Only of this action, such as `event.skip`
@@ -326,6 +328,18 @@ pub(super) enum OperatorCommand {
         /// Remove also the last one where there is no token: then everything under /v1 is open again
         #[arg(long)]
         force: bool,
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// List the sessions at the console that go on
+    Sessions {
+        #[command(flatten)]
+        at: StoreOptions,
+    },
+    /// End a session at the console
+    EndSession {
+        /// Id of the session
+        id: Uuid,
         #[command(flatten)]
         at: StoreOptions,
     },
@@ -494,6 +508,15 @@ pub(super) struct ImportArguments {
 pub(super) struct RetryArguments {
     #[command(flatten)]
     pub(super) which: Which,
+    /// Only events of this source, with --reason or --all
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["ids", "approve"])]
+    source: Option<String>,
+    /// Only events that were parked at this moment or later (RFC 3339, or a date), with --reason or --all
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with_all = ["ids", "approve"])]
+    since: Option<Timestamp>,
+    /// Only events that were parked until this moment, with --reason or --all
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with_all = ["ids", "approve"])]
+    until: Option<Timestamp>,
     /// Events per second, with --reason or --all
     #[arg(long, value_name = "N", default_value_t = PER_SECOND_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(PER_SECOND_MAX)), conflicts_with = "ids")]
@@ -510,4 +533,11 @@ pub(super) struct RetryArguments {
     pub(super) yes: bool,
     #[command(flatten)]
     pub(super) at: StoreOptions,
+}
+
+impl RetryArguments {
+    /// The events that it is about, where it names none by their ids.
+    pub(super) fn filter(&self) -> ParkedFilter {
+        ParkedFilter { reason: self.which.reason, source: self.source.clone(), since: self.since, until: self.until }
+    }
 }

@@ -71,6 +71,9 @@ pub(super) async fn run() -> anyhow::Result<()> {
     let config = Config::parse(SETTINGS, &environment, true).context("the demonstration's own settings")?;
     let mut bridge =
         Bridge::start(config, Options { sandbox: true, scratch: Some(folder), ..Options::default() }).await?;
+    if let Some(link) = &bridge.login_link {
+        say(&format!("The console, for as long as the story lasts (this link lets you in once): {link}"));
+    }
     let story = Story {
         http: reqwest::Client::builder().no_proxy().build()?,
         webhooks: format!("http://{}", bridge.http),

@@ -1,14 +1,14 @@
 //! `explain FILE|-`: message -> verified? -> events -> effect on the customer's state -> the calls with their bodies.
 //! Nothing is sent, and nothing is kept.
 //!
-//! Before: [`crate::cli`]. After: [`crate::inbound::explain`], [`crate::domain::rehearsal`].
+//! Before: [`crate::cli`]. After: [`crate::inbound::explain`], [`crate::podero`].
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::arguments::ExplainArguments;
 use super::open::open_if_there;
@@ -16,21 +16,17 @@ use super::output::{print_json, say};
 use super::table;
 use crate::clock::Clock;
 use crate::config::{Config, Source};
-use crate::domain::call::Operation;
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::event::Transport;
-use crate::domain::plan::Work;
-use crate::domain::rehearsal::{placeholder, rehearse};
-use crate::domain::team::{MemberWork, TeamEvent, TeamMember, rehearse_member};
-use crate::domain::verdict::Fate;
+use crate::domain::team::{TeamEvent, TeamMember};
 use crate::domain::work::SentEvent;
 use crate::domain::{EventId, Timestamp, utf8};
 use crate::inbound::cloudevents::{BATCH, STRUCTURED};
 use crate::inbound::explain::{Explained, ProofCheck, explain};
 use crate::inbound::mapping::mapper::{MapError, Mapper};
 use crate::inbound::{Delivery, MessageReader, Unreadable};
-use crate::podero::{self, CallPreview};
+use crate::podero::{Rehearsed, rehearsed, rehearsed_of_member};
 use crate::problem::Problem;
 use crate::store::StoreView;
 
@@ -191,13 +187,7 @@ impl Setting<'_> {
         explanation["customer"] = json!({
             "is_active": customer.facts.is_active(), "podero_user_id": customer.user_id(), "events_before_it": pending,
         });
-        let rehearsal = rehearse(Work::new(event.clone(), self.now, customer), self.now, &self.config.policy);
-        explanation["outcome"] = json!(outcome(event.effective_at, rehearsal.fate.as_ref(), self.now));
-        let calls = rehearsal.calls.iter();
-        let calls =
-            calls.map(|call| shown(call.operation(), podero::preview(call), call.idempotency_key(event.id).is_some()));
-        explanation["calls"] = calls.collect();
-        explanation["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+        add(&mut explanation, &rehearsed(event.clone(), customer, self.now, &self.config.policy));
         Ok(explanation)
     }
 
@@ -211,55 +201,17 @@ impl Setting<'_> {
         explanation["member"] = json!({
             "is_active": member.facts.is_active(), "podero_user_id": member.user_id(), "events_before_it": pending,
         });
-        let rehearsal =
-            rehearse_member(MemberWork::new(event.clone(), self.now, member), self.now, &self.config.policy);
-        explanation["outcome"] = json!(outcome(event.effective_at, rehearsal.fate.as_ref(), self.now));
-        let calls = rehearsal.calls.iter();
-        let calls = calls.map(|call| {
-            shown(call.operation(), podero::preview_of_member(call), call.idempotency_key(event.id).is_some())
-        });
-        explanation["calls"] = calls.collect();
-        explanation["tells"] = rehearsal.topics.iter().map(|topic| json!(topic.name())).collect();
+        add(&mut explanation, &rehearsed_of_member(event.clone(), member, self.now, &self.config.policy));
         Ok(explanation)
     }
 }
 
-fn shown(operation: Operation, call: CallPreview, has_key: bool) -> Value {
-    json!({"operation": operation.name(), "method": call.method, "path": named(&call.path),
-           "idempotency_key": has_key, "body": call.body.map(|body| named_in(&body))})
-}
-
-fn outcome(effective_at: Option<Timestamp>, fate: Option<&Fate>, now: Timestamp) -> String {
-    let ahead = effective_at.filter(|at| *at > now);
-    let when = ahead.map(|at| format!("on {at}, unless a later word replaces it: ")).unwrap_or_default();
-    let what = match fate {
-        Some(Fate::Applied { stale }) if stale.is_empty() => "applied".to_owned(),
-        Some(Fate::Applied { stale }) => format!("applied, but for what something newer says: {}", stale.join(", ")),
-        Some(Fate::Superseded) => "superseded: something newer says otherwise, or it says nothing".to_owned(),
-        Some(Fate::Waiting { until }) => format!("waits for the sign-up, or the join, until {until}"),
-        Some(Fate::Parked { reason, detail }) => format!("parked: {} {detail}", reason.name()),
-        Some(Fate::Retry { setback, .. }) => format!("tried again: {}", setback.name()),
-        None => "no end within the bound of calls".to_owned(),
-    };
-    format!("{when}{what}")
-}
-
-/// Replaces the ids that only Podero can give, and the id of the organisation, by placeholders.
-fn named(text: &str) -> String {
-    let known =
-        [(placeholder("user"), "<user>"), (placeholder("building"), "<building>"), (uuid::Uuid::nil(), "<org>")];
-    known.iter().fold(text.to_owned(), |text, (id, name)| text.replace(&id.to_string(), name))
-}
-
-fn named_in(body: &Value) -> Value {
-    match body {
-        Value::String(text) => json!(named(text)),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), named_in(value))).collect::<Map<_, _>>().into()
-        }
-        Value::Array(items) => items.iter().map(named_in).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => body.clone(),
-    }
+/// Adds what would follow.
+fn add(explanation: &mut Value, rehearsed: &Rehearsed) {
+    let Rehearsed { outcome, calls, tells } = rehearsed;
+    explanation["outcome"] = json!(outcome);
+    explanation["calls"] = json!(calls);
+    explanation["tells"] = json!(tells);
 }
 
 fn narrate(explanation: &Value) {

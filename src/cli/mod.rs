@@ -141,7 +141,7 @@ mod tests {
             | Command::Explain(_)
             | Command::Test { .. }
             | Command::Parked(Parked::List { .. } | Parked::Show { .. })
-            | Command::Operator(OperatorCommand::List { .. })
+            | Command::Operator(OperatorCommand::List { .. } | OperatorCommand::Sessions { .. })
             | Command::Audit(AuditCommand::List { .. } | AuditCommand::Verify { .. }) => &[],
             Command::Serve { .. } => &[
                 Action::StoreMigrate,
@@ -167,6 +167,7 @@ mod tests {
             Command::Operator(OperatorCommand::Add { .. }) => &[Action::OperatorAdd],
             Command::Operator(OperatorCommand::Change { .. }) => &[Action::OperatorChange],
             Command::Operator(OperatorCommand::Remove { .. }) => &[Action::OperatorRemove],
+            Command::Operator(OperatorCommand::EndSession { .. }) => &[Action::SessionRevoke],
             Command::Erase(_) => &[Action::CustomerErase, Action::MemberErase],
             Command::Import(_) => &[Action::EventsImport, Action::EventReceive],
             Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
@@ -175,12 +176,13 @@ mod tests {
         }
     }
 
-    /// The acts that only the admin API carries out.
-    const OF_ROUTES: [Action; 2] = [Action::LinkCreate, Action::AccessUse];
+    /// The acts that only the admin API, the console and the pages for owners of heat pumps carry out.
+    const OF_ROUTES: [Action; 5] =
+        [Action::LinkCreate, Action::LinkUse, Action::AccessUse, Action::SessionOpen, Action::SessionClose];
 
     #[test]
     fn every_action_is_of_a_command_a_route_or_a_call() {
-        let words: [&[&str]; 18] = [
+        let words: [&[&str]; 19] = [
             &["serve"],
             &["check"],
             &["parked", "list"],
@@ -191,6 +193,7 @@ mod tests {
             &["operator", "add", "anna", "--role", "viewer"],
             &["operator", "change", "anna", "--role", "viewer"],
             &["operator", "remove", "anna"],
+            &["operator", "end-session", "01a208c1-30eb-77e5-80f8-81194b0303c0"],
             &["erase", "C-1"],
             &["explain", "-"],
             &["import", "-"],

@@ -1,4 +1,4 @@
-//! `operator …`: people who use the admin API under a name and a password of their own.
+//! `operator …`: people who use the admin API under a name and a password of their own, and their sessions at the console.
 //!
 //! A running bridge asks the store with each request, so each command counts at once. A password is read from a file, or typed
 //! twice at the terminal, or comes on standard input; it is neither an argument nor a variable, which others could see.
@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, ensure};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::actor;
 use super::arguments::{OperatorCommand, StoreOptions};
@@ -19,7 +20,7 @@ use super::output::{print_json, say, say_error};
 use super::table;
 use crate::clock::Clock;
 use crate::config::{Secret, read_password};
-use crate::domain::identity::Role;
+use crate::domain::identity::{LOGIN_LINK, Role};
 use crate::password::{self, SALT_BYTES};
 use crate::store::{Operator, OperatorChange, Removal};
 
@@ -42,6 +43,8 @@ pub(super) async fn run(command: OperatorCommand) -> Result<(), CliError> {
             change(&at, &name, OperatorChange { role: what.role, password_hash: hash }).await
         }
         OperatorCommand::Remove { name, force, at } => remove(&at, &name, force).await,
+        OperatorCommand::Sessions { at } => sessions(&at).await,
+        OperatorCommand::EndSession { id, at } => end_session(&at, id).await,
     }
 }
 
@@ -146,6 +149,45 @@ async fn remove(at: &StoreOptions, name: &str, is_forced: bool) -> Result<(), Cl
         return Ok(print_json(&json!({ "name": name, "role_before": role }))?);
     }
     say(&format!("operator {name} was removed, with the role {role}"));
+    Ok(())
+}
+
+async fn sessions(at: &StoreOptions) -> Result<(), CliError> {
+    let view = open(at).await?;
+    let sessions = view.sessions(None).await;
+    view.close().await;
+    let sessions = sessions?;
+    if at.json {
+        return Ok(print_json(&json!({ "sessions": sessions }))?);
+    }
+    if sessions.is_empty() {
+        say("no operator is logged in at the console");
+        return Ok(());
+    }
+    let rows: Vec<[String; 5]> = sessions
+        .into_iter()
+        .map(|session| {
+            let operator = session.operator.unwrap_or_else(|| format!("({LOGIN_LINK})"));
+            let times = [session.created_at, session.seen_at, session.ends_at].map(|time| time.to_string());
+            let [created, seen, ends] = times;
+            [session.id.to_string(), operator, created, seen, ends]
+        })
+        .collect();
+    table::print(["session", "operator", "login", "last seen", "ends at the latest"], &rows);
+    Ok(())
+}
+
+async fn end_session(at: &StoreOptions, id: Uuid) -> Result<(), CliError> {
+    let opened = open_desk(at).await?;
+    let ended = opened.store.revoke_session(id, &actor::of_process()).await;
+    opened.close().await;
+    if !ended? {
+        return Err(anyhow!("no session that goes on has the id {id}; `operator sessions` has all").into());
+    }
+    if at.json {
+        return Ok(print_json(&json!({ "id": id, "state": "ended" }))?);
+    }
+    say(&format!("session {id} was ended"));
     Ok(())
 }
 

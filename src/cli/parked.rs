@@ -23,7 +23,7 @@ use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
 use crate::pump;
 use crate::store::{
-    BulkRetry, Desk, Error, NotTaken, Ordered, ParkedGroup, ROWS_MAX, RetryRequest, RetryState, Stepped,
+    BulkRetry, Desk, Error, NotTaken, Ordered, ParkedFilter, ParkedGroup, ROWS_MAX, RetryRequest, RetryState, Stepped,
 };
 
 /// Interval between two looks at the progress, which is printed if it changed.
@@ -54,7 +54,7 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
     let view = open(at).await?;
     let after = after.map(|id| id.to_string());
     let page = view.parked_page(reason.map(Reason::name), after.as_deref(), ROWS_MAX).await;
-    let groups = view.parked_groups().await;
+    let groups = view.parked_groups(&ParkedFilter::default()).await;
     view.close().await;
     let (page, groups) = (page?, groups?);
     let is_full = i64::try_from(page.len()).is_ok_and(|count| count == ROWS_MAX);
@@ -71,7 +71,8 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
         .map(|group| {
             let (oldest, newest) = (group.oldest_at.to_string(), group.newest_at.to_string());
             let types: Vec<String> = group.types.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            [group.reason, group.count.to_string(), group.retryable.to_string(), types.join(", "), oldest, newest]
+            let (count, retryable) = (counted(group.count, group.is_capped), counted(group.retryable, group.is_capped));
+            [group.reason, count, retryable, types.join(", "), oldest, newest]
         })
         .collect();
     table::print(["reason", "parked", "can be retried", "of type", "oldest", "newest"], &rows);
@@ -96,15 +97,14 @@ async fn list(at: &StoreOptions, reason: Option<Reason>, after: Option<Uuid>) ->
 async fn skip_many(at: &StoreOptions, reason: Option<Reason>, note: Option<String>) -> Result<(), CliError> {
     let opened = open_desk(at).await?;
     let skipped = opened.store.skip_unreadable(reason, note, &actor::of_process()).await;
-    let left = opened.store.parked_groups().await;
+    let left = opened.store.parked_groups(&ParkedFilter::of_reason(reason)).await;
     opened.close().await;
     let (skipped, left) = (skipped?, left?);
     if at.json {
         print_json(&json!({ "skipped": skipped }))?;
     }
     if skipped == 0 {
-        let meant = left.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason));
-        let events: u64 = meant.map(|group| group.count).sum();
+        let events: u64 = left.iter().map(|group| group.count).sum();
         let why = match events {
             0 => "nothing matched: nothing is parked so".to_owned(),
             _ => format!("nothing matched: the {events} that are parked so are events, which are skipped by their ids"),
@@ -183,36 +183,41 @@ async fn retry_many(retry: &RetryArguments) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A count, which ends at a limit.
+fn counted(count: u64, is_capped: bool) -> String {
+    if is_capped { format!("{count}+") } else { count.to_string() }
+}
+
 /// Orders the retry, if there is something to retry and the operator confirms an approval. Returns also the number of
 /// parked events that can only be skipped.
 async fn order(store: &Desk, retry: &RetryArguments) -> Result<(Ordered, u64), CliError> {
-    let (reason, per_second) = (retry.which.reason, retry.per_second);
-    let groups = store.parked_groups().await?;
-    let meant: Vec<&ParkedGroup> =
-        groups.iter().filter(|group| reason.is_none_or(|reason| reason.name() == group.reason)).collect();
+    let (filter, per_second) = (retry.filter(), retry.per_second);
+    let groups = store.parked_groups(&filter).await?;
+    let is_capped = groups.iter().any(|group| group.is_capped);
     let (parked, retryable) =
-        meant.iter().fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
-    if parked > 0 && retryable == 0 {
+        groups.iter().fold((0, 0), |(parked, retryable), group| (parked + group.count, retryable + group.retryable));
+    if parked > 0 && retryable == 0 && !is_capped {
         let why = "ever became an event, and of none all was kept: have them sent again, and skip these";
         return Err(anyhow!("none of the {parked} {why}").into());
     }
-    let Some(reason) = reason.filter(|_| retry.approve) else {
-        return Ok((store.order_retry(reason, per_second, &actor::of_process()).await?, parked - retryable));
+    let Some(reason) = filter.reason.filter(|_| retry.approve) else {
+        return Ok((store.order_retry(filter, per_second, &actor::of_process()).await?, parked - retryable));
     };
     // The operator has not seen events that are parked from here on: they are not approved.
-    let until = meant.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
+    let until = groups.iter().map(|group| group.newest_at).max().unwrap_or(Timestamp::from_micros(0));
     if retryable > 0 {
-        confirm(&meant, retry).await?;
+        confirm(&groups, retry).await?;
     }
     Ok((store.order_approval(reason, per_second, until, &actor::of_process()).await?, parked - retryable))
 }
 
 /// Prints the number of each type, and asks for a confirmation unless it was given.
-async fn confirm(meant: &[&ParkedGroup], retry: &RetryArguments) -> Result<(), CliError> {
+async fn confirm(meant: &[ParkedGroup], retry: &RetryArguments) -> Result<(), CliError> {
     let events: u64 = meant.iter().map(|group| group.retryable).sum();
     let types: Vec<String> =
         meant.iter().flat_map(|group| &group.types).map(|(name, count)| format!("{name} {count}")).collect();
-    let shown = format!("{events} events: {}", types.join(", "));
+    let is_capped = meant.iter().any(|group| group.is_capped);
+    let shown = format!("{} events: {}", counted(events, is_capped), types.join(", "));
     if retry.yes {
         if !retry.at.json {
             say(&shown);

@@ -9,6 +9,7 @@ use super::output::say_apart;
 use super::signals::Signals;
 use crate::app::{Bridge, Limits, Options};
 use crate::config::{Config, Secret};
+use crate::console::LINK_LIFE;
 use crate::telemetry;
 
 /// Runs until a signal asks for the end; a second one ends at once.
@@ -35,6 +36,10 @@ pub(super) async fn run(mut config: Config, sandbox: bool) -> anyhow::Result<()>
         format!("operator  http://{}/readyz", bridge.admin),
     ];
     lines.extend(bridge.sandbox.map(|sandbox| format!("sandbox   http://{sandbox}/_sandbox/state")));
+    lines.extend(bridge.login_link.as_ref().map(|link| {
+        let minutes = LINK_LIFE.as_secs() / 60;
+        format!("console   {link}\n          (lets you in once, within {minutes} minutes)")
+    }));
     say_apart(lines);
     let served = bridge.serve(signals.next()).await;
     signals.begin_end();

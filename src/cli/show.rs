@@ -81,8 +81,8 @@ fn describe(view: &EventView) {
 }
 
 fn narrate(customer: &CustomerView) {
-    say(&format!("customer {}", table::plain(&customer.customer_id)));
-    say(&table::plain(&serde_json::to_string_pretty(&customer.state).unwrap_or_default()));
+    say(&format!("customer {}", table::plain(&customer.card.customer_id)));
+    say(&table::plain(&serde_json::to_string_pretty(&customer.card.state).unwrap_or_default()));
     say("");
     let events: Vec<[String; 5]> = customer.events.iter().map(event_row).collect();
     table::print(["happened", "event", "type", "state", "reason"], &events);
@@ -90,7 +90,7 @@ fn narrate(customer: &CustomerView) {
     let notices: Vec<[String; 5]> = customer.notices.iter().map(notice_row).collect();
     table::print(["created", "outgoing event", "type", "target", "state"], &notices);
     say("");
-    let pumps: Vec<[String; 5]> = customer.heat_pumps.iter().map(pump_row).collect();
+    let pumps: Vec<[String; 5]> = customer.card.heat_pumps.iter().map(pump_row).collect();
     table::print(["heat pump", "building", "state", "checked", "alert since"], &pumps);
 }
 

@@ -51,7 +51,24 @@ pub(super) fn read_config(path: &Path) -> std::io::Result<FileContent> {
     read_bounded(path, CONFIG_BYTES_MAX, |kind| kind.is_file() || kind.is_fifo() || kind.is_char_device())
 }
 
+/// Reads a file of any content that the configuration names.
+pub(super) fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    Ok(read_whole(path, NAMED_BYTES_MAX, FileType::is_file)?.bytes)
+}
+
 fn read_bounded(path: &Path, bytes_max: usize, is_fine: fn(&FileType) -> bool) -> std::io::Result<FileContent> {
+    let WholeFile { bytes, is_exposed } = read_whole(path, bytes_max, is_fine)?;
+    let text = utf8::text(&bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
+    Ok(FileContent { text, is_exposed })
+}
+
+/// The bytes of a file.
+struct WholeFile {
+    bytes: Vec<u8>,
+    is_exposed: bool,
+}
+
+fn read_whole(path: &Path, bytes_max: usize, is_fine: fn(&FileType) -> bool) -> std::io::Result<WholeFile> {
     // Opening a pipe that has no writer would wait for one.
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
@@ -61,9 +78,8 @@ fn read_bounded(path: &Path, bytes_max: usize, is_fine: fn(&FileType) -> bool) -
         return Err(Error::other(format!("it is {}, and no file", name_of(kind))));
     }
     let bytes = read_to_end(file, bytes_max, kind.is_fifo())?;
-    let text = utf8::text(&bytes).map_err(|form| Error::other(format!("it is {form}")))?.to_owned();
     let is_exposed = metadata.is_file() && metadata.permissions().mode() & OTHERS != 0;
-    Ok(FileContent { text, is_exposed })
+    Ok(WholeFile { bytes, is_exposed })
 }
 
 /// Reads to the end. That of a pipe before its beginning means that no process writes to it yet.

@@ -16,9 +16,10 @@ use super::reader::{ENVIRONMENT_PREFIX, Reader, Strings};
 use super::rules::is_loopback;
 use super::secret::Secret;
 use super::sections::{
-    admin, amqp, audit, churn, http, log, moving, onboarding, outbound, podero, retry, sandbox, scim, source, store,
-    team, watch,
+    admin, amqp, audit, churn, console, http, log, moving, onboarding, outbound, podero, reconnect, retry, sandbox,
+    scim, source, store, team, watch,
 };
+use super::settings::Setting;
 use crate::domain::plan::Policy;
 use crate::domain::team::TeamPolicy;
 
@@ -28,6 +29,8 @@ pub const KEYS: Keys = Keys {
         http::HTTP,
         admin::ADMIN,
         admin::ADMIN_TOKENS,
+        console::CONSOLE,
+        console::OIDC,
         store::STORE,
         amqp::AMQP,
         podero::PODERO,
@@ -40,6 +43,7 @@ pub const KEYS: Keys = Keys {
         scim::SCIM_TOKEN,
         watch::WATCH,
         watch::SEVERITY,
+        reconnect::RECONNECT,
         audit::AUDIT,
         source::SOURCE,
         source::SOURCE_BEARER,
@@ -67,6 +71,8 @@ pub struct Config {
     pub http: http::Http,
     /// The admin listener.
     pub admin: admin::Admin,
+    /// The console; `None`: there is none.
+    pub console: Option<console::ConsoleSection>,
     /// The database.
     pub store: store::Store,
     /// RabbitMQ; `None`: AMQP is off.
@@ -79,6 +85,8 @@ pub struct Config {
     pub scim: scim::Scim,
     /// The watch over the connectivity of heat pumps.
     pub watch: watch::Watch,
+    /// Links by which customers reconnect their heat pumps; `None`: there are none.
+    pub reconnect: Option<reconnect::ReconnectSection>,
     /// The audit log.
     pub audit: audit::Audit,
     /// Senders of events; names are unique.
@@ -91,6 +99,8 @@ pub struct Config {
     pub log: log::Log,
     /// Files with secrets that every user of this machine may read or change.
     pub exposed: Vec<PathBuf>,
+    /// Every key with its value, as a person may read it.
+    pub settings: Vec<Setting>,
 }
 
 /// The part of the configuration that an import needs.
@@ -169,19 +179,22 @@ impl Config {
 fn all(r: &mut Reader, is_sandbox: bool) -> Option<Config> {
     let http = http::read(r);
     let admin = admin::read(r, &http);
+    let console = console::read(r, &admin);
     let store = store::read(r, true);
     let podero = podero::read(r, is_sandbox);
     let timeout = podero.as_ref().map_or(Duration::ZERO, |podero| podero.timeout);
     let (policy, watch) = (policy(r, timeout), watch::read(r));
+    let reconnect = reconnect::read(r, &watch);
     let scim = scim::read(r, policy.team.is_enabled);
     let sources = source::read(r, &http, is_sandbox);
     let amqp = amqp::read(r, &sources);
     refuse_deaf(r, &http, &sources);
     let (audit, sandbox, outbound, log) = (audit::read(r), sandbox::read(r), outbound::read(r), log::read(r));
-    let (podero, exposed) = (podero?, r.exposed());
+    let (podero, exposed, settings) = (podero?, r.exposed(), r.settings());
     #[rustfmt::skip]
     let config = Config {
-        http, admin, store, amqp, podero, policy, scim, watch, audit, sources, sandbox, outbound, log, exposed,
+        http, admin, console, store, amqp, podero, policy, scim, watch, reconnect, audit, sources, sandbox, outbound, log, exposed,
+        settings,
     };
     Some(config)
 }

@@ -29,6 +29,7 @@ mod reader;
 mod rules;
 mod secret;
 mod sections;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -45,15 +46,18 @@ pub use secret::{Reloaded, Secret, Secrets};
 pub use sections::admin::{Admin, AdminToken};
 pub use sections::amqp::Amqp;
 pub use sections::audit::Audit;
+pub use sections::console::{ConsoleSection, Oidc};
 pub use sections::http::{BODY_BYTES_MAX, Http};
 pub use sections::log::Log;
 pub use sections::outbound::{Outbound, Webhook};
 pub use sections::podero::{Account, Podero, TIMEOUT_MAX, TIMEOUT_MIN};
+pub use sections::reconnect::{Logo, ReconnectSection};
 pub use sections::sandbox::Sandbox;
 pub use sections::scim::{Scim, ScimToken};
 pub use sections::source::{Map, Source};
 pub use sections::store::Store;
 pub use sections::watch::Watch;
+pub use settings::{Setting, SettingOrigin};
 pub use verify::{
     DEFAULT_SOURCE, Hmac, HmacAlgorithm, HmacEncoding, KeyEncoding, SignedAt, SignedText, TIMESTAMP, Types, Verify,
 };

@@ -15,6 +15,7 @@ use super::key::{FILE_SUFFIX, Key, KeyInfo, Keys, REPEATED, place, repeated_sect
 use super::problems::ConfigProblem;
 use super::rules::{Rule, TOKEN_CHARS_MIN};
 use super::secret::{self, Secret, Secrets};
+use super::settings::{Setting, SettingOrigin};
 
 /// Environment variables by name.
 pub type Strings = BTreeMap<String, String>;
@@ -117,6 +118,7 @@ impl Reader {
             let place = format!("{section}.{key}");
             match self.tables.iter().position(|tables| tables.section == place) {
                 Some(of) => self.take_tables(of, value),
+                None if self.keys.has_section(&place) => self.take_section(&place, value),
                 None => self.take_value(&place, value),
             }
         }
@@ -192,7 +194,7 @@ impl Reader {
         });
         let target = match &of_table {
             Some((of, label, key)) => place(self.tables[*of].section, label, key),
-            None => lower.replacen("__", ".", 1),
+            None => lower.replace("__", "."),
         };
         let is_target = match &of_table {
             // The name is in the variable's own name already.
@@ -235,6 +237,41 @@ impl Reader {
         exposed.sort();
         exposed.dedup();
         exposed
+    }
+
+    /// Every key in the order of the documents, with its value; of a section of several tables, table by table.
+    pub(super) fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        for section in self.keys.sections {
+            let is_repeated = REPEATED.contains(&section.name);
+            if !is_repeated {
+                settings.extend(section.keys.iter().map(|key| self.setting(key, key.name.to_owned())));
+                continue;
+            }
+            for label in self.labels(section.name) {
+                let keys = section.keys.iter().filter(|key| key.parts().1 != "name");
+                settings.extend(keys.map(|key| self.setting(key, place(section.name, label, key.parts().1))));
+            }
+        }
+        settings
+    }
+
+    fn setting(&self, key: &KeyInfo, place: String) -> Setting {
+        let rule = (key.rule)();
+        let filed = self.given.get(&format!("{place}{FILE_SUFFIX}"));
+        let Some(given) = self.given.get(&place).or(filed) else {
+            let value = key.default_text.map(str::to_owned);
+            return Setting { key: place, value, origin: SettingOrigin::Default, is_hidden: rule.is_hidden };
+        };
+        let origin = if given.variable.is_some() { SettingOrigin::Environment } else { SettingOrigin::File };
+        let text = match given.variable {
+            Some(_) => given.value.as_str().map(str::to_owned),
+            None => rule.form.text_of(&given.value),
+        };
+        // The address of a server may have a password in it.
+        let has_login = text.as_ref().is_some_and(|text| text.contains("://") && text.contains('@'));
+        let is_hidden = rule.is_hidden || has_login;
+        Setting { key: place, value: text.filter(|_| !is_hidden), origin, is_hidden }
     }
 
     /// The labels of the tables of this section, to be used with [`place`].

@@ -5,6 +5,7 @@
 //!
 //! Before: nothing. After: [`crate::config`]'s keys, reader and sections.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -24,7 +25,8 @@ use super::verify::{KeyEncoding, SignedText, Types};
 use super::words::PriceZone;
 use crate::domain::alert::Season;
 use crate::domain::event::EventKind;
-use crate::domain::identity::{DEFAULT_TOKEN, NO_TOKEN};
+use crate::domain::identity::{DEFAULT_TOKEN, LOGIN_LINK, NO_TOKEN, Role};
+use crate::domain::zone::Zone;
 
 /// Minimum length of a bearer token in characters: 16 random ones of base64 are 96 bits, which cannot be guessed over HTTP.
 pub const TOKEN_CHARS_MIN: usize = 16;
@@ -37,6 +39,10 @@ const HMAC_KEY_BYTES_MIN: usize = 16;
 
 /// Length of a public ed25519 key in bytes (RFC 8032).
 const ED25519_KEY_BYTES: usize = 32;
+
+/// Minimum length of a secret that signs links, in characters. People who hold a link can try secrets on machines of their own: 32
+/// characters of hexadecimal are 128 bits.
+const LINK_KEY_CHARS_MIN: usize = 32;
 
 /// Limit of the name of an AMQP exchange or queue, in bytes: the protocol's short string.
 pub const AMQP_NAME_BYTES_MAX: usize = 255;
@@ -54,6 +60,8 @@ pub(super) enum Form {
     TextOrWhole,
     /// A list of texts, or one text with commas between the items.
     List,
+    /// A table of texts, or one text with `=` after each name and commas between the items.
+    Pairs,
     /// A text that is never shown, given directly or as the path of a file.
     Secret,
     /// Several of those: a list or one text, or a file with one per line.
@@ -73,6 +81,14 @@ impl Form {
             Self::TextOrWhole => text().or_else(whole),
             Self::List | Self::Secrets => text().or_else(|| {
                 let items: Option<Vec<&str>> = value.as_array()?.iter().map(Value::as_str).collect();
+                items.map(|items| items.join(","))
+            }),
+            Self::Pairs => text().or_else(|| {
+                let pair = |(name, value): (&String, &Value)| {
+                    let value = value.as_str().filter(|_| !name.contains(','))?;
+                    Some(format!("{name}={value}"))
+                };
+                let items: Option<Vec<String>> = value.as_table()?.iter().map(pair).collect();
                 items.map(|items| items.join(","))
             }),
         }
@@ -267,6 +283,14 @@ pub(super) fn any_secret() -> Rule<Secret> {
 pub(super) fn token() -> Rule<Secret> {
     let allowed = format!("a token of at least {TOKEN_CHARS_MIN} visible ASCII characters, without spaces");
     secret_that(allowed, |text| text.len() >= TOKEN_CHARS_MIN && is_visible(text))
+}
+
+/// A secret that signs links.
+pub(super) fn link_key() -> Rule<Secret> {
+    let allowed = format!(
+        "random texts of at least {LINK_KEY_CHARS_MIN} visible ASCII characters, such as of openssl rand -hex 32"
+    );
+    secret_that(allowed, |text| text.len() >= LINK_KEY_CHARS_MIN && is_visible(text))
 }
 
 /// A key of the Standard Webhooks specification.
@@ -494,6 +518,22 @@ fn is_web(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.has_host()
 }
 
+/// Says whether nobody reads what goes to a URL: TLS, or this machine.
+fn is_sealed(url: &Url) -> bool {
+    let is_private = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    url.has_host() && (url.scheme() == "https" || (url.scheme() == "http" && is_private))
+}
+
+/// Says whether a URL has neither a user nor a password in it.
+fn is_anonymous(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none()
+}
+
 /// Says whether a URL ends after its host.
 fn is_bare(url: &Url) -> bool {
     url.path() == "/" && url.query().is_none() && url.fragment().is_none()
@@ -528,20 +568,84 @@ pub(super) fn base_url() -> Rule<String> {
     let allowed = "scheme and host only, such as https://app.podero.com; http:// only on loopback";
     Rule::new(Form::Text, allowed, |text| {
         let url = Url::parse(text).ok()?;
-        let is_private = match url.host()? {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
-            Host::Ipv4(ip) => ip.is_loopback(),
-            Host::Ipv6(ip) => ip.is_loopback(),
-        };
-        let is_sealed = url.scheme() == "https" || (url.scheme() == "http" && is_private);
-        let is_anonymous = url.username().is_empty() && url.password().is_none();
-        (is_sealed && is_bare(&url) && is_anonymous).then(|| url.as_str().trim_end_matches('/').to_owned())
+        (is_sealed(&url) && is_bare(&url) && is_anonymous(&url)).then(|| url.as_str().trim_end_matches('/').to_owned())
     })
     .with_slip(|text| {
         let is_given = cut(text).is_some_and(|cut| cut.authority.contains('@') || cut.rest.contains('@'));
         is_given
             .then_some("allowed: no user and password here; the account is podero.client_id and podero.client_secret")
     })
+}
+
+/// Scheme and host by which browsers reach pages of the bridge; the result has no slash at its end.
+pub(super) fn origin() -> Rule<String> {
+    let allowed = "scheme and host only, such as https://bridge.utility.example";
+    Rule::new(Form::Text, allowed, |text| {
+        let url = Url::parse(text).ok()?;
+        (is_web(&url) && is_bare(&url) && is_anonymous(&url)).then(|| url.as_str().trim_end_matches('/').to_owned())
+    })
+}
+
+/// An [`origin`] whose addresses open something: with TLS, or on this machine.
+pub(super) fn sealed_origin() -> Rule<String> {
+    let allowed = "scheme and host only, such as https://heat.utility.example; http:// only on loopback";
+    Rule::new(Form::Text, allowed, |text| {
+        let url = Url::parse(text).ok()?;
+        (is_sealed(&url) && is_bare(&url) && is_anonymous(&url)).then(|| url.as_str().trim_end_matches('/').to_owned())
+    })
+}
+
+/// The issuer of an identity provider, kept as it is: the provider's tokens say it character by character.
+pub(super) fn issuer() -> Rule<String> {
+    let allowed = "an https:// URL without query and fragment, such as https://login.utility.example/realms/staff; http:// only on loopback";
+    text_that(allowed, |text| {
+        let fits =
+            |url: Url| is_sealed(&url) && is_anonymous(&url) && url.query().is_none() && url.fragment().is_none();
+        Url::parse(text).is_ok_and(fits)
+    })
+}
+
+/// The name of a claim of an ID token.
+pub(super) fn claim() -> Rule<String> {
+    text_that("1 to 128 visible ASCII characters", |text| (1..=128).contains(&text.len()) && is_visible(text))
+}
+
+/// A name that people read on a page.
+pub(super) fn shown_name() -> Rule<String> {
+    text_that("1 to 64 characters", |text| {
+        (1..=64).contains(&text.chars().count()) && !text.trim().is_empty() && !text.contains(char::is_control)
+    })
+}
+
+/// A line that people read on a page.
+pub(super) fn shown_line() -> Rule<String> {
+    text_that("1 to 200 characters in one line", |text| {
+        (1..=200).contains(&text.chars().count()) && !text.trim().is_empty() && !text.contains(char::is_control)
+    })
+}
+
+/// Scopes of OAuth, which have no spaces.
+pub(super) fn scopes() -> Rule<Vec<String>> {
+    list_or_none("a list of scopes, each of visible ASCII characters", |scope| !scope.is_empty() && is_visible(scope))
+}
+
+/// Values of a claim, each with the role that it stands for.
+pub(super) fn roles() -> Rule<BTreeMap<String, Role>> {
+    let allowed = "a table of values, which have no comma, each with viewer, support or admin";
+    Rule::new(Form::Pairs, allowed, |text| {
+        let pair = |item: &str| {
+            let (value, role) = item.rsplit_once('=')?;
+            let (value, role) = (value.trim(), Role::from_name(role.trim())?);
+            (!value.is_empty()).then(|| (value.to_owned(), role))
+        };
+        text.split(',').map(pair).collect()
+    })
+}
+
+/// A time zone of the IANA database.
+pub(super) fn time_zone() -> Rule<Zone> {
+    let allowed = "the name of a time zone of the IANA database, such as UTC or Europe/Berlin";
+    Rule::new(Form::Text, allowed, Zone::named)
 }
 
 pub(super) fn log_level() -> Rule<String> {
@@ -561,12 +665,12 @@ pub(super) fn source_name() -> Rule<String> {
     })
 }
 
-/// The name of a token, which stands in the audit log and in an environment variable. Two are taken: that of `admin.token`, and
-/// that of a caller where no token is configured.
+/// The name of a token, which stands in the audit log and in an environment variable. Three are taken: that of `admin.token`, that
+/// of a caller where no token is configured, and that of a sandbox's login link.
 pub(super) fn token_name() -> Rule<String> {
     let name = source_name();
-    let allowed = format!("{}, but not {DEFAULT_TOKEN} or {NO_TOKEN}", name.allowed);
-    text_that(allowed, move |text| name.read(text).is_ok() && ![DEFAULT_TOKEN, NO_TOKEN].contains(&text))
+    let allowed = format!("{}, but not {DEFAULT_TOKEN}, {NO_TOKEN} or {LOGIN_LINK}", name.allowed);
+    text_that(allowed, move |text| name.read(text).is_ok() && ![DEFAULT_TOKEN, NO_TOKEN, LOGIN_LINK].contains(&text))
 }
 
 fn is_visible(text: &str) -> bool {

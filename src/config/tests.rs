@@ -205,6 +205,20 @@ const BOUNDS: &[(&str, &str, &str, &str)] = &[
         "onboarding.price_zone: found \"FR\"; allowed: one of AT,",
     ),
     ("onboarding", "language = 'sv'", "language = 'fr'", "onboarding.language: found \"fr\"; allowed: one of sv,"),
+    (
+        "reconnect",
+        "secrets = ['0123456789abcdef0123456789abcdef']",
+        "secrets = ['0123456789abcdef0123456789abcde']",
+        "reconnect.secrets: found a value that is not shown; allowed: random texts of at least 32",
+    ),
+    (
+        "reconnect",
+        "base_url = 'http://127.0.0.1:8080/'",
+        "base_url = 'http://heat.utility.example'",
+        "reconnect.base_url: found a value that is not shown; allowed: scheme and host only",
+    ),
+    ("reconnect", "link_ttl = '1h'", "link_ttl = '59m'", "reconnect.link_ttl: found \"59m\"; allowed: a duration"),
+    ("reconnect", "contact = 'a: b'", "contact = \"a\\nb\"", "reconnect.contact: found \"a\\nb\"; allowed: 1 to 200"),
 ];
 
 /// Values outside their bounds are refused and those at the bounds are not.
@@ -214,6 +228,24 @@ fn values_outside_their_bounds_are_refused() {
         good(&format!("[{section}]\n{allowed}"), &[]);
         check(load("", &format!("[{section}]\n{refused}"), &[]), &[problem]);
     }
+}
+
+#[test]
+fn links_for_customers_want_an_address_secrets_and_the_watch() {
+    let secrets = "secrets = ['0123456789abcdef0123456789abcdef', 'fedcba9876543210fedcba9876543210']";
+    let whole = format!("[reconnect]\nenabled = true\nbase_url = 'https://heat.utility.example/'\n{secrets}\n");
+    assert!(good("", &[]).reconnect.is_none());
+    let links = good(&whole, &[]).reconnect.expect("enabled");
+    assert_eq!((links.base_url.as_str(), links.secrets.now().len()), ("https://heat.utility.example", 2));
+    assert_eq!(links.link_ttl, Duration::from_secs(30 * 86_400));
+    assert!(links.operator_name.is_none() && links.contact.is_none() && links.logo.is_none());
+    assert!(!format!("{links:?}").contains("0123456789"));
+    let missing = ["reconnect.base_url: found nothing; required", "reconnect.secrets: found nothing; required"];
+    check(load("", "[reconnect]\nenabled = true", &[]), &missing);
+    let blind = format!("{whole}[watch]\nenabled = false");
+    check(load("", &blind, &[]), &["reconnect.enabled: found true; without watch.enabled"]);
+    check(load("", "[reconnect]\nlogo = 'no/such/logo.svg'", &[]), &["reconnect.logo: found \"no/such/logo.svg\""]);
+    check(load("", "[reconnect]\nlogo = 'Cargo.toml'", &[]), &["reconnect.logo: found \"Cargo.toml\"; it is none of"]);
 }
 
 #[test]
@@ -965,6 +997,7 @@ fn the_example_loads_as_it_is_and_in_full() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::create_dir_all(folder.path().join("mappings/crm")).expect("a folder");
     std::fs::write(folder.path().join("mappings/crm/map.jq"), ".").expect("written");
+    std::fs::write(folder.path().join("logo.svg"), "<svg/>").expect("written");
     let path = folder.path().join("config.toml");
     let load = |text: &str, environment: &Strings| {
         std::fs::write(&path, text).expect("written");

@@ -41,6 +41,8 @@ names! {
         ScimChange = "scim.change",
         /// A reconnection link is made for the owner of a heat pump.
         LinkCreate = "link.create",
+        /// The owner of a heat pump uses the link of an alert. The call that begins the action has a row of its own.
+        LinkUse = "link.use",
         EventsImport = "events.import",
         AuditExport = "audit.export",
         /// Rows older than `audit.retention` are removed; `from` is the head before the oldest row that is left.
@@ -54,6 +56,12 @@ names! {
         TokenAdd = "token.add",
         TokenChange = "token.change",
         TokenRemove = "token.remove",
+        /// A login at the console; `to` is the role.
+        SessionOpen = "session.open",
+        /// A logout.
+        SessionClose = "session.close",
+        /// A session is ended by another one than its browser.
+        SessionRevoke = "session.revoke",
         /// A request without a valid token or password, or one whose role is not enough.
         AccessUse = "access.use",
     }
@@ -77,6 +85,8 @@ names! {
         Retry = "retry",
         Operator = "operator",
         Token = "token",
+        /// A session at the console.
+        Session = "session",
         Source = "source",
         /// A route of the admin API, by its pattern.
         Route = "route",
@@ -216,6 +226,7 @@ impl Action {
             Self::TeamChange => "TE001",
             Self::ScimChange => "SC001",
             Self::LinkCreate => "LI001",
+            Self::LinkUse => "LI002",
             Self::AuditExport => "AU001",
             Self::AuditTrim => "AU002",
             Self::StoreBackup => "ST001",
@@ -226,6 +237,9 @@ impl Action {
             Self::TokenAdd => "TO001",
             Self::TokenChange => "TO002",
             Self::TokenRemove => "TO003",
+            Self::SessionOpen => "SE001",
+            Self::SessionClose => "SE002",
+            Self::SessionRevoke => "SE003",
             Self::AccessUse => "AC001",
         }
     }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::call::{BuildingFound, Changes, Done, PumpFound};
+use super::country;
 use super::event::{BuildingKey, Details, Event, Field, FieldValue, Happening, Move, Record};
-use super::normal::{is_same_place, is_written_so};
+use super::normal::{is_same_place, is_written_so, written};
 use super::unheard::Unheard;
 use super::{EventId, Stamp, Timestamp};
 
@@ -248,10 +249,24 @@ pub struct Merged {
     pub newer: Vec<String>,
 }
 
+/// The form in which an e-mail address is searched for: people write its letters in any case.
+pub fn email_of_search(text: &str) -> String {
+    written(Field::Email, text).to_lowercase()
+}
+
 impl Facts {
     /// True if the customer is active: signed up, and not churned since.
     pub fn is_active(&self) -> bool {
         self.signed_up > self.churned
+    }
+
+    /// The e-mail address, in the form in which it is searched for; `None`: none is known.
+    pub fn email(&self) -> Option<String> {
+        let email = self.personal.get(&Field::Email)?;
+        match &email.value {
+            FieldValue::Text(text) => Some(email_of_search(text)),
+            FieldValue::Flag(_) | FieldValue::Number(_) => None,
+        }
     }
 
     /// Merges an event in. The same event twice merges to the same (ties win).
@@ -312,6 +327,12 @@ impl Facts {
     pub fn profile_changes(&self, observed: &Record) -> Changes {
         let emptied = self.profile_home().into_iter().flat_map(Home::emptied);
         changes(observed, self.profile_fields(), emptied)
+    }
+
+    /// The code of the country (ISO 3166-1 alpha-2) of the home whose address Podero's user shows.
+    pub fn country(&self) -> Option<&'static str> {
+        let (_, value) = self.profile_fields().find(|(field, _)| *field == Field::Country)?;
+        country::code(value.as_text()?)
     }
 
     /// A personal field's text.

@@ -31,6 +31,9 @@ pub const DEFAULT_TOKEN: &str = "default";
 /// The name of the caller where no token and no operator is configured: the admin API is on loopback then, and open.
 pub const NO_TOKEN: &str = "none";
 
+/// The name of the caller who used the login link of a sandbox.
+pub const LOGIN_LINK: &str = "login-link";
+
 /// Limit of the name of a token, an operator or a user of the machine, in characters: a column of a list.
 pub const NAME_CHARS_MAX: usize = 64;
 
@@ -54,6 +57,8 @@ pub enum Actor {
     Cli(String),
     /// A SCIM client, by the name of its token.
     Scim(String),
+    /// A person who logged in at the console by OpenID Connect, by the value of the configured claim.
+    Oidc(String),
     /// The bridge by itself: a timer, a repair, a check.
     Bridge,
 }
@@ -72,7 +77,8 @@ impl<'de> serde::Deserialize<'de> for Actor {
 }
 
 /// The forms of an actor's name, as a person reads them.
-pub const ACTOR_FORMS: &str = "`source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME` or `bridge`";
+pub const ACTOR_FORMS: &str =
+    "`source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME`, `oidc:NAME` or `bridge`";
 
 impl Actor {
     /// Reads what `Display` writes; `None` for anything else.
@@ -88,6 +94,7 @@ impl Actor {
             "operator" => Some(Self::Operator(name)),
             "cli" => Some(Self::Cli(name)),
             "scim" => Some(Self::Scim(name)),
+            "oidc" => Some(Self::Oidc(name)),
             _ => None,
         }
     }
@@ -101,6 +108,7 @@ impl std::fmt::Display for Actor {
             Self::Operator(name) => write!(f, "operator:{name}"),
             Self::Cli(name) => write!(f, "cli:{name}"),
             Self::Scim(name) => write!(f, "scim:{name}"),
+            Self::Oidc(name) => write!(f, "oidc:{name}"),
             Self::Bridge => f.write_str("bridge"),
         }
     }
@@ -145,6 +153,7 @@ mod tests {
             Actor::Operator(name()),
             Actor::Cli(name()),
             Actor::Scim(name()),
+            Actor::Oidc(name()),
             Actor::Bridge,
         ] {
             assert_eq!(Actor::parse(&actor.to_string()), Some(actor));

@@ -5,7 +5,7 @@
 //!
 //! Before: [`crate::podero`] reads an answer. After: a notice, or an operator's answer.
 
-use url::Url;
+use url::{Host, Url};
 
 /// Limit of an address in characters: mail programs, ticketing tools and proxies cut longer ones. Podero's own have
 /// about a hundred.
@@ -23,6 +23,17 @@ pub fn may_go_out(address: &str) -> bool {
     let is_web = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     let is_anonymous = |url: &Url| url.username().is_empty() && url.password().is_none();
     is_plain && Url::parse(address).is_ok_and(|url| is_web(&url) && is_anonymous(&url))
+}
+
+/// True if nobody on the way reads what is behind the address: with TLS, or on this machine.
+pub fn is_sealed(address: &str) -> bool {
+    let is_private = |url: &Url| match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    Url::parse(address).is_ok_and(|url| url.scheme() == "https" || (url.scheme() == "http" && is_private(&url)))
 }
 
 #[cfg(test)]
@@ -67,6 +78,22 @@ mod tests {
             &long,
         ] {
             assert!(!may_go_out(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_tls_and_this_machine_are_sealed() {
+        for (address, expected) in [
+            ("https://connect.example/a", true),
+            ("http://127.0.0.1:8085/connect", true),
+            ("http://[::1]/", true),
+            ("http://localhost:1/", true),
+            ("http://connect.example/a", false),
+            ("http://localhost.example/", false),
+            ("javascript:alert(1)", false),
+            ("//connect.example", false),
+        ] {
+            assert_eq!(is_sealed(address), expected, "{address}");
         }
     }
 

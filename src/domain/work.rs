@@ -64,10 +64,12 @@ pub enum LaneKind {
 }
 
 /// The columns of a subject's row in addition to its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateColumns {
     /// True if a customer is active, or a member is one.
     pub is_active: bool,
+    /// The e-mail address of a customer, in the form in which it is searched for.
+    pub email: Option<String>,
     /// Of a member.
     pub member: Option<MemberColumns>,
 }
@@ -230,7 +232,7 @@ impl LaneWork for Work {
     }
 
     fn columns(customer: &Customer) -> StateColumns {
-        StateColumns { is_active: customer.facts.is_active(), member: None }
+        StateColumns { is_active: customer.facts.is_active(), email: customer.facts.email(), member: None }
     }
 
     fn clear(&mut self) {
@@ -335,7 +337,7 @@ impl LaneWork for MemberWork {
         let left_at = facts.left.filter(|_| !facts.is_active()).map(|left| left.time);
         let user = member.user_id().or(member.podero.departed);
         let member = MemberColumns { user, expires_at: facts.expires_at(), left_at };
-        StateColumns { is_active: facts.is_active(), member: Some(member) }
+        StateColumns { is_active: facts.is_active(), email: None, member: Some(member) }
     }
 
     fn clear(&mut self) {

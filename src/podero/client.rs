@@ -48,22 +48,22 @@ pub(super) const PROBE_ID: &str = "podero-bridge-probe";
 
 /// A call as it would be sent, but for host and credentials.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CallPreview {
+pub(super) struct CallPreview {
     /// The HTTP method.
-    pub method: String,
+    pub(super) method: String,
     /// Path and query; the nil UUID stands for the organisation.
-    pub path: String,
+    pub(super) path: String,
     /// The body, if it has one.
-    pub body: Option<serde_json::Value>,
+    pub(super) body: Option<serde_json::Value>,
 }
 
 /// Shows how a call would be sent, and sends nothing.
-pub fn preview(call: &Call) -> CallPreview {
+pub(super) fn preview(call: &Call) -> CallPreview {
     previewed(PartnerCall::request(call, Uuid::nil()))
 }
 
 /// As [`preview`], of a call about a member.
-pub fn preview_of_member(call: &MemberCall) -> CallPreview {
+pub(super) fn preview_of_member(call: &MemberCall) -> CallPreview {
     previewed(PartnerCall::request(call, Uuid::nil()))
 }
 

@@ -23,13 +23,15 @@ mod moments;
 mod partner;
 mod pruned;
 mod refusal;
+mod rehearsed;
 mod settings;
 mod turnstile;
 mod wire;
 
 pub use check::{Checked, Unfit};
-pub use client::{CallPreview, Client, Dispatcher, Outlook, STATUSES, preview, preview_of_member};
+pub use client::{Client, Dispatcher, Outlook, STATUSES};
 pub use drift::Drift;
 pub use gate::ProbePurpose;
 pub use partner::{Observe, Partner};
+pub use rehearsed::{Rehearsed, RehearsedCall, rehearsed, rehearsed_of_member};
 pub use settings::{Error, Settings};

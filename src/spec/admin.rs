@@ -12,15 +12,17 @@ use serde_json::{Map, Value, json};
 use super::answers::{challenge_answer, info, itself, json_answer, later_answer, problem_answer, titled};
 use super::schemas::{list, object, one_of, request, schema, text, text_or_null, with};
 use crate::admin::{
-    AlertsQuery, ApiRoute, AuditQuery, ExportQuery, LinkRequest, OpenQuery, PageQuery, ParkedQuery, PumpsQuery,
-    ReconnectLink, RetryOne, SkipOne, TeamPage,
+    AlertsQuery, ApiRoute, AuditQuery, CustomersQuery, ExportQuery, HistoryView, LinkRequest, OpenQuery, OverviewView,
+    PageQuery, ParkedFilterQuery, ParkedQuery, PumpsQuery, ReconnectLink, RehearsalView, RetryOne, ReviewQuery,
+    SettingsView, SkipOne, TeamPage, TeamReview,
 };
 use crate::domain::event::EventState;
 use crate::domain::verdict::Reason;
 use crate::problem::ProblemKind as Kind;
 use crate::store::{
-    AlertView, AuditRecord, BulkRetry, CustomerView, EventSummary, EventView, ExportFormat, MemberView, OpenEvent,
-    OutageView, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup, PumpView,
+    AlertView, AuditRecord, BulkRetry, CustomerView, EventSummary, EventView, ExportFormat, FleetSummary,
+    FoundCustomers, MemberView, OpenEvent, OperatorView, OutageView, PER_SECOND_DEFAULT, PER_SECOND_MAX, ParkedGroup,
+    ParkedPreview, PumpDetail, PumpView, SessionView, TimelineEntry,
 };
 
 const DESCRIPTION: &str = "Health, metrics, and what operators and support staff look up and decide. It belongs to the \
@@ -63,6 +65,8 @@ fn operation(route: ApiRoute) -> Value {
             itself["responses"]["403"] = titled(Kind::Forbidden);
             itself
         }
+        ApiRoute::Overview => op("Whether the bridge is well, at a look").get(schema::<OverviewView>()),
+        ApiRoute::History => op("The last day, in buckets of ten minutes").get(schema::<HistoryView>()),
         ApiRoute::OpenEvents => {
             let events = op("Events that are not done, those first that wait for longest").query::<OpenQuery>();
             events.page(page::<OpenEvent>("events"))
@@ -71,28 +75,22 @@ fn operation(route: ApiRoute) -> Value {
             let less = "A viewer gets it without `raw`, `raw_encoding` and `envelope`.";
             op("An event, its calls, its bytes").says(less).one().get(schema::<EventView>())
         }
-        ApiRoute::Customer => {
-            let less = "A viewer gets it without `state`, and outgoing events without `data`.";
-            op("A customer and all that happened").says(less).one().get(schema::<CustomerView>())
-        }
+        ApiRoute::Customers => customers(op("Customers with exactly this e-mail address")),
+        ApiRoute::Customer => history_of::<CustomerView>(op("A customer and all that happened")),
+        ApiRoute::CustomerTimeline => timeline(op("What happened to a customer, the newest first")),
         ApiRoute::Team => {
             let team = op("The members of the team: those whom events named, and those whom only Podero has");
             team.page(schema::<TeamPage>())
         }
-        ApiRoute::Member => {
-            let less = "A viewer gets it without `state`, and outgoing events without `data`.";
-            op("A member and all that happened").says(less).one().get(schema::<MemberView>())
-        }
+        ApiRoute::TeamReview => review(op("Findings about the team, for a person to look at")),
+        ApiRoute::Member => history_of::<MemberView>(op("A member and all that happened")),
         ApiRoute::Parked => op("What needs a person, oldest first").query::<ParkedQuery>().page(parked()),
-        ApiRoute::RetryParked => {
-            let no_retry = "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason \
-                that no approval overrides";
-            let retry = op("Put one back to work, or try one that is pending now").one().takes::<RetryOne>();
-            let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
-            retry.done("200", moved_on())
-        }
+        ApiRoute::ParkedGroups => groups(op("Parked events by reason")),
+        ApiRoute::ParkedPreview => preview(op("The parked events that a retry by this filter would cover")),
+        ApiRoute::Rehearsal => rehearsal(op("The calls that a retry of one would make; nothing is sent")),
+        ApiRoute::RetryParked => retry(op("Put one back to work, or try one that is pending now")),
         ApiRoute::SkipParked => skip(op("Give one up")),
-        ApiRoute::OrderRetry => order(op("Retry all that are parked now, of one reason or all")),
+        ApiRoute::OrderRetry => order(op("Retry all that are parked now, by a filter or all")),
         ApiRoute::Retries => {
             op("Retries of many, newest first").get(object(&[("retries", list(schema::<BulkRetry>()))]))
         }
@@ -101,25 +99,43 @@ fn operation(route: ApiRoute) -> Value {
         ApiRoute::HeatPumps => {
             op("Watched heat pumps, by id").query::<PumpsQuery>().page(page::<PumpView>("heat_pumps"))
         }
-        ApiRoute::ReconnectLink => {
-            let no_link = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
-            let link = op("Make a link under which a heat pump's owner reconnects it").one().takes::<LinkRequest>();
-            let link = link.refuses_one(Kind::NoReconnection).refuses_one(Kind::LandingRequired);
-            link.answers("503", no_link).done("200", schema::<ReconnectLink>())
-        }
+        ApiRoute::Fleet => op("Watched heat pumps in numbers").get(schema::<FleetSummary>()),
+        ApiRoute::HeatPump => op("A heat pump and all that is known of it").one().get(schema::<PumpDetail>()),
+        ApiRoute::ReconnectLink => link(op("Make a link under which a heat pump's owner reconnects it")),
         ApiRoute::Alerts => op("Open alerts, by heat pump").query::<AlertsQuery>().page(alerts()),
         ApiRoute::Audit => {
             let less = "A viewer gets rows without `note`.";
             let rows = op("The audit log, newest first").says(less).query::<AuditQuery>();
             rows.page(page::<AuditRecord>("audit"))
         }
-        ApiRoute::ExportAudit => {
-            let order = "Sealed rows in the order of the chain. The export has a row of its own.";
-            let busy = later_answer("The store is away, or other exports are under way", &[Kind::Unavailable]);
-            let export = op("Export the audit log").says(order).query::<AuditQuery>().query::<ExportQuery>();
-            export.answers("503", busy).answers("200", exported()).0.into()
+        ApiRoute::Operators => op("Operators, by name").get(object(&[("operators", list(schema::<OperatorView>()))])),
+        ApiRoute::Settings => {
+            let about = "Values are those of the replica that answers. No secret is in them.";
+            op("The settings in effect, and where each comes from").says(about).get(schema::<SettingsView>())
         }
+        ApiRoute::ExportAudit => export(op("Export the audit log")),
+        ApiRoute::Sessions => sessions(op("Sessions at the console, those first that began last")),
+        ApiRoute::RevokeSession => op("End a session at the console").one().done("200", session_ended()),
     }
+}
+
+fn history_of<T: JsonSchema>(operation: Operation) -> Value {
+    let less = "A viewer gets it without `state`, and outgoing events without `data`.";
+    operation.says(less).one().get(schema::<T>())
+}
+
+fn timeline(operation: Operation) -> Value {
+    let less = "A viewer gets outgoing events without `data`, and acts without `note`.";
+    operation.says(less).one().page(page::<TimelineEntry>("timeline"))
+}
+
+fn sessions(operation: Operation) -> Value {
+    let less = "A caller without the role `admin` gets their own.";
+    operation.says(less).get(object(&[("sessions", list(schema::<SessionView>()))]))
+}
+
+fn session_ended() -> Value {
+    object(&[("id", text("of the session")), ("state", json!({"const": "ended"}))])
 }
 
 /// An export of the audit log, in each of its formats.
@@ -186,11 +202,11 @@ impl Operation {
 
     fn query<T: JsonSchema>(mut self) -> Self {
         let query = request::<T>();
+        let is_required = |name: &str| query["required"].as_array().is_some_and(|names| names.contains(&json!(name)));
         for (name, schema) in query["properties"].as_object().into_iter().flatten() {
             let mut schema = schema.clone();
             let about = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-            let parameter =
-                json!({"name": name, "in": "query", "required": false, "description": about, "schema": schema});
+            let parameter = json!({"name": name, "in": "query", "required": is_required(name), "description": about, "schema": schema});
             self = self.parameter(parameter);
         }
         self
@@ -237,6 +253,59 @@ impl Operation {
     }
 }
 
+/// The search for customers.
+fn customers(operation: Operation) -> Value {
+    let found = operation.query::<CustomersQuery>();
+    found.get(schema::<FoundCustomers>())
+}
+
+/// The retry of one parked event.
+fn retry(operation: Operation) -> Value {
+    let no_retry = "Nothing of it can be tried again, the bridge tries it at this moment, or it is parked for a reason \
+        that no approval overrides";
+    let retry = operation.one().takes::<RetryOne>();
+    let retry = retry.refuses(no_retry, &[Kind::NotParked, Kind::InProgress, Kind::NotApprovable]);
+    retry.done("200", moved_on())
+}
+
+/// A link for a customer.
+fn link(operation: Operation) -> Value {
+    let no_link = later_answer("The store is away, or Podero made no link", &[Kind::Unavailable]);
+    let link = operation.one().takes::<LinkRequest>();
+    let link = link.refuses_one(Kind::NoReconnection).refuses_one(Kind::LandingRequired);
+    link.answers("503", no_link).done("200", schema::<ReconnectLink>())
+}
+
+/// An export of the audit log.
+fn export(operation: Operation) -> Value {
+    let order = "Sealed rows in the order of the chain. The export has a row of its own.";
+    let busy = later_answer("The store is away, or other exports are under way", &[Kind::Unavailable]);
+    let export = operation.says(order).query::<AuditQuery>().query::<ExportQuery>();
+    export.answers("503", busy).answers("200", exported()).0.into()
+}
+
+/// The groups of parked events.
+fn groups(operation: Operation) -> Value {
+    operation.query::<ParkedFilterQuery>().get(object(&[("groups", list(schema::<ParkedGroup>()))]))
+}
+
+/// A review of the team.
+fn review(operation: Operation) -> Value {
+    operation.query::<ReviewQuery>().get(schema::<TeamReview>())
+}
+
+/// The preview of a bulk retry.
+fn preview(operation: Operation) -> Value {
+    let preview = operation.query::<ParkedFilterQuery>();
+    preview.get(schema::<ParkedPreview>())
+}
+
+/// The rehearsal of a retry.
+fn rehearsal(operation: Operation) -> Value {
+    let calls = operation.one();
+    calls.refuses_one(Kind::NotParked).get(schema::<RehearsalView>())
+}
+
 /// A page of a list of this name.
 fn page<T: JsonSchema>(name: &str) -> Value {
     object(&[(name, list(schema::<T>())), ("next", text_or_null("the next page's `after`"))])
@@ -262,19 +331,24 @@ fn skip(operation: Operation) -> Value {
     operation.one().takes::<SkipOne>().refuses_one(Kind::NotParked).done("200", moved_on())
 }
 
-/// The order of a bulk retry: of one reason or of all, or an approval.
+/// The order of a bulk retry: by a filter or of all, or an approval.
 fn order(operation: Operation) -> Value {
     let approve = request::<RetryOne>()["properties"]["approve"]["description"].take();
     let until = "approve only what was parked until then, such as a group's `newest_at`; without it, until now";
-    let of = |name: &str, which: Value| {
-        let per_second = json!({"type": ["integer", "null"], "minimum": 1, "maximum": PER_SECOND_MAX, "default": PER_SECOND_DEFAULT});
-        json!({"type": "object", "required": [name], "additionalProperties": false,
-               "properties": {name: which, "per_second": per_second}})
-    };
-    let reason = |reasons: &[&str]| of("reason", json!({"type": "string", "enum": reasons}));
-    let approvable = reason(&Reason::APPROVABLE.map(Reason::name));
-    let mut approval = with(approvable, "approve", json!({"const": true, "description": approve}));
-    approval["properties"]["until"] = json!({"type": "string", "format": "date-time", "description": until});
-    let ways = [reason(&Reason::names()), of("all", json!({"const": true})), approval];
-    operation.body(true, json!({ "oneOf": ways })).refuses_one(Kind::RetryRunning).done("202", schema::<BulkRetry>())
+    let per_second =
+        json!({"type": ["integer", "null"], "minimum": 1, "maximum": PER_SECOND_MAX, "default": PER_SECOND_DEFAULT});
+    let filter = request::<ParkedFilterQuery>()["properties"].take();
+    let ways = |names: &[&str]| -> Vec<Value> { names.iter().map(|name| json!({"required": [name]})).collect() };
+    let mut by_filter = json!({"type": "object", "additionalProperties": false, "properties": filter,
+                               "anyOf": ways(&["reason", "source", "since", "until"])});
+    by_filter["properties"]["per_second"] = per_second.clone();
+    let all = json!({"type": "object", "required": ["all"], "additionalProperties": false,
+                     "properties": {"all": {"const": true}, "per_second": per_second}});
+    let approvable = json!({"type": "string", "enum": Reason::APPROVABLE.map(Reason::name)});
+    let approval = json!({"type": "object", "required": ["reason", "approve"], "additionalProperties": false, "properties": {
+        "reason": approvable, "approve": {"const": true, "description": approve}, "per_second": per_second,
+        "until": {"type": "string", "format": "date-time", "description": until},
+    }});
+    let order = json!({ "oneOf": [by_filter, all, approval] });
+    operation.body(true, order).refuses_one(Kind::RetryRunning).done("202", schema::<BulkRetry>())
 }

@@ -161,7 +161,7 @@ fn pump(triggers: Option<&[Cause]>) -> Value {
         ("heat_pump_id", uuid("Podero's id")),
         ("manufacturer", text_or_null("as Podero writes it")),
         ("model", text_or_null("as Podero writes it")),
-        ("reconnect_url", text_or_null("a link for the customer, if Podero gives one")),
+        ("reconnect_url", text_or_null("a link by which the customer reconnects the heat pump, for them alone")),
     ];
     alert(triggers.is_some(), &causes, &Resolution::ALL.map(Resolution::name), about)
 }

@@ -123,7 +123,7 @@ async fn replace(
 ) -> Result<Vec<RowKind>, DbFault> {
     let replace = query(
         "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $4 AND time > said_at AND state IN ('scheduled', 'waiting', 'pending') AND change = $5 \
+         WHERE lane = $4 AND time > said_at AND COALESCE(state, '') IN ('scheduled', 'waiting', 'pending') AND change = $5 \
          AND (said_at < $6 OR (said_at = $6 AND id < $7)) \
          AND NOT EXISTS (SELECT 1 FROM calls WHERE calls.event_id = events.id \
          AND operation NOT IN ('find_user', 'list_users')) \
@@ -139,7 +139,7 @@ async fn replace(
 /// them, and are called off now. Returns their types. Announced or not, they have taken nothing away yet, and an operator must not
 /// approve or retry one by mistake.
 const RELEASE: &str = "UPDATE events SET state = 'superseded', reason = $1, detail = $2, settled_at = $3, due_at = $3 \
-    WHERE lane = $4 AND state = 'parked' \
+    WHERE lane = $4 AND state = (SELECT 'parked') \
     AND reason IN ('churn_brake', 'team_disabled', 'member_id_is_address', 'foreign_email_domain', 'guest_access', \
     'protected_member', 'admin_not_allowed', 'too_few_admins', 'team_brake') \
     AND change = $5 AND (said_at < $6 OR (said_at = $6 AND id < $7)) \

@@ -185,6 +185,10 @@ const fn entity_management(activity_id: u32, activity_name: &'static str) -> Ocs
     OcsfClass { class_uid: 3004, class_name: "Entity Management", activity_id, activity_name }
 }
 
+const fn authentication(activity_id: u32, activity_name: &'static str) -> OcsfClass {
+    OcsfClass { class_uid: 3002, class_name: "Authentication", activity_id, activity_name }
+}
+
 /// The class of an act. A change of an operator, a token or a user of Podero with another role before than after is one of access; any
 /// other is one of its secret or its fields, also where it was refused.
 fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
@@ -203,6 +207,7 @@ fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
         Action::PoderoCreateBuilding
         | Action::PoderoCreateOnboardingSession
         | Action::LinkCreate
+        | Action::LinkUse
         | Action::RetryOrder
         | Action::RetryApprove
         | Action::EventsImport
@@ -220,6 +225,8 @@ fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
         Action::PoderoDeleteBuilding | Action::CustomerErase | Action::MemberErase | Action::AuditTrim => {
             entity_management(4, "Delete")
         }
+        Action::SessionOpen => authentication(1, "Logon"),
+        Action::SessionClose | Action::SessionRevoke => authentication(2, "Logoff"),
         Action::AccessUse | Action::ScimChange | Action::TeamChange => entity_management(99, "Other"),
     }
 }
@@ -287,6 +294,11 @@ fn ocsf(record: &AuditRecord, version: &str) -> Value {
     });
     let (about, thing) = match class.class_uid {
         3004 => ("entity", json!({ "uid": target, "name": target, "type": record.target_kind })),
+        3002 => {
+            event["service"] = json!({ "name": "console" });
+            event["session"] = json!({ "uid": target });
+            ("user", json!({ "uid": record.actor, "name": record.actor, "type_id": 1, "type": "User" }))
+        }
         _ => {
             let (type_id, name) = user_type_of(&record.target_kind);
             ("user", json!({ "uid": target, "name": target, "type_id": type_id, "type": name }))

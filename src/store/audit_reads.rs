@@ -17,6 +17,9 @@ use crate::domain::Timestamp;
 use crate::domain::audit::{Action, AuditEntry, AuditOutcome, TargetKind};
 use crate::domain::chain::{ChainHead, ChainedRow};
 
+/// A text that sorts after each id.
+pub(super) const AFTER_ALL_IDS: &str = "g";
+
 /// Limit of the rows of one page.
 pub const AUDIT_PAGE_MAX: i64 = 1_000;
 
@@ -31,7 +34,7 @@ const CHAIN_READ_AT_ONCE: i64 = 500;
 const RECORDED_WITHIN: Duration = Duration::from_hours(1);
 
 /// The columns of a row that its hash does not cover.
-const UNCOVERED: &str = "target_id, salt, note, number, hash";
+pub(super) const UNCOVERED: &str = "target_id, salt, note, number, hash";
 
 /// The condition of a page, whatever index finds its rows: what is not asked for lets every row pass.
 const FILTERED: &str = "id < $1 AND id >= $2 AND ($4 = '' OR actor = $4) AND ($5 = '' OR action = $5) \
@@ -117,7 +120,7 @@ struct ShownRecord<'a> {
     id: &'a str,
     /// The time of the act.
     at: Timestamp,
-    /// The one who acted: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME`, `bridge`.
+    /// The one who acted: `source:NAME`, `token:NAME`, `operator:NAME`, `cli:USER`, `scim:NAME`, `oidc:NAME`, `bridge`.
     actor: &'a str,
     /// The act.
     #[schemars(with = "Action")]
@@ -237,8 +240,10 @@ impl StoreView {
     /// rows than there are more, and names the next all the same.
     pub async fn audit_page(&self, filter: &AuditFilter, after: Option<&str>, limit: i64) -> Result<AuditPage, Error> {
         let limit = limit.clamp(1, AUDIT_PAGE_MAX);
-        let until =
-            filter.until.map(|until| first_id_at(until.plus(RECORDED_WITHIN))).unwrap_or_else(|| "g".to_owned());
+        let until = filter
+            .until
+            .map(|until| first_id_at(until.plus(RECORDED_WITHIN)))
+            .unwrap_or_else(|| AFTER_ALL_IDS.to_owned());
         let before = after.map_or(until.clone(), |after| until.min(after.to_owned()));
         let (statement, is_indexed) = filter.statement();
         let bound = if is_indexed { None } else { self.looked_through(&before).await? };

@@ -20,6 +20,7 @@ use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::{Desk, StoreView};
 use super::lanes::ready_live_lanes;
+use super::parked_groups::ParkedFilter;
 use super::parking::{RETRYABLE, STEP_MAX, of_reason, put_back};
 use super::timeline::ROWS_MAX;
 use super::transaction::{Transaction, Write};
@@ -34,6 +35,10 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// Interval at which a bulk retry that waits for room in the backlog looks again.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Limit of the parked events that one step looks at for those that its order means: the writer has other work, and the next step
+/// goes on behind them.
+const LOOK_MAX: usize = 2_000;
 
 /// Limit of the pace of a bulk retry, events per second.
 pub const PER_SECOND_MAX: u32 = 1_000;
@@ -55,8 +60,12 @@ row! {
         pub reason: Option<String> = "reason",
         /// Its pace.
         pub per_second: u32 = "per_second",
-        /// When; of an approval, the moment until which its events were parked.
+        /// When; where the order names a moment until which its events were parked, that one.
         pub ordered_at: Timestamp = "ordered_at",
+        /// Only events of this source; null: of any.
+        pub source: Option<String> = "source",
+        /// Only events that were parked at this moment or later; null: whenever.
+        pub since: Option<Timestamp> = "since",
         /// Whether it overrides what parked them.
         pub approve: bool = "approve",
         /// Parked events that it covers.
@@ -130,10 +139,11 @@ impl StoreView {
 }
 
 impl Desk {
-    /// Orders a retry of everything that is parked now and can be retried, of one reason or all, at a pace of `per_second`
-    /// events. After `Running` it goes on by itself, also after a restart, as long as [`Desk::retry_step`] is called.
-    pub async fn order_retry(&self, reason: Option<Reason>, per_second: u32, by: &Actor) -> Result<Ordered, Error> {
-        self.order(RetryOrder { reason, per_second, approve: false, until: self.clock.now() }, by).await
+    /// Orders a retry of everything that is parked now, matches the filter and can be retried, at a pace of `per_second` events.
+    /// After `Running` it goes on by itself, also after a restart, as long as [`Desk::retry_step`] is called.
+    pub async fn order_retry(&self, filter: ParkedFilter, per_second: u32, by: &Actor) -> Result<Ordered, Error> {
+        let until = self.clock.now();
+        self.order(RetryOrder { filter, per_second, approve: false, until }, by).await
     }
 
     /// As [`Desk::order_retry`], and approves each event of this reason that was parked until `until`: only those that a person
@@ -146,8 +156,8 @@ impl Desk {
         by: &Actor,
     ) -> Result<Ordered, Error> {
         let until = until.min(self.clock.now());
-        let approve = reason.is_approvable();
-        self.order(RetryOrder { reason: Some(reason), per_second, approve, until }, by).await
+        let (filter, approve) = (ParkedFilter::of_reason(Some(reason)), reason.is_approvable());
+        self.order(RetryOrder { filter, per_second, approve, until }, by).await
     }
 
     async fn order(&self, mut order: RetryOrder, by: &Actor) -> Result<Ordered, Error> {
@@ -155,10 +165,11 @@ impl Desk {
         // Covers events that were parked before and dated back. An approval covers only the events that a person saw, under their
         // old dates.
         if !order.approve {
-            order.until = self.clock.now();
+            let now = self.clock.now();
+            order.until = order.filter.until.map_or(now, |until| until.min(now));
         }
         for _ in 0..ORDERS_MAX {
-            if let Some(ordered) = self.order_once(order, by).await? {
+            if let Some(ordered) = self.order_once(&order, by).await? {
                 return Ok(ordered);
             }
         }
@@ -166,28 +177,31 @@ impl Desk {
     }
 
     /// `None`: another retry was in the way, and has ended since.
-    async fn order_once(&self, order: RetryOrder, by: &Actor) -> Result<Option<Ordered>, Error> {
+    async fn order_once(&self, order: &RetryOrder, by: &Actor) -> Result<Option<Ordered>, Error> {
+        let RetryOrder { filter, per_second, approve, until } = order;
+        let reason = filter.reason;
         // Counts outside the writer: counting a million rows must not hold up all commits.
         let count = ours(format!(
             "SELECT type, COUNT(*) FROM events WHERE state = 'parked' AND {of_reason} AND {RETRYABLE} AND settled_at <= $2 \
-             GROUP BY type",
-            of_reason = of_reason(order.reason.is_some()),
+             AND settled_at >= $3 AND ($4 = '' OR source = $4) GROUP BY type",
+            of_reason = of_reason(reason.is_some()),
         ));
-        let count = query(count).with((order.reason.map_or("", Reason::name), order.until));
+        let count = query(count).with((reason.map_or("", Reason::name), *until, filter.from(), filter.source_or_any()));
         let kinds: Vec<(String, u64)> = count.fetch_all(&self.readers).await?;
         let id = self.clock.fresh_id().to_string();
         let total: u64 = kinds.iter().map(|(_, count)| count).sum();
         let kinds: BTreeMap<String, u64> = kinds.into_iter().collect();
         let kinds = serde_json::to_string(&kinds).expect("names and numbers are serialisable");
-        let RetryOrder { reason, per_second, approve, until } = order;
         let sql = "INSERT INTO bulk_retries (id, reason, per_second, ordered_at, total, retried, cursor, due_at, state, \
-             approve, types) VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7) ON CONFLICT DO NOTHING";
-        let order =
-            query(sql).with((id.clone(), reason, per_second.clamp(1, PER_SECOND_MAX), until, total, approve, kinds));
-        let action = if approve { Action::RetryApprove } else { Action::RetryOrder };
+             approve, types, source, since) VALUES ($1, $2, $3, $4, $5, 0, '', $4, 'running', $6, $7, $8, $9) \
+             ON CONFLICT DO NOTHING";
+        let written = query(sql)
+            .with((id.clone(), reason, (*per_second).clamp(1, PER_SECOND_MAX), *until, total, *approve, kinds))
+            .with((filter.source.clone(), filter.since));
+        let action = if *approve { Action::RetryApprove } else { Action::RetryOrder };
         let mut act = self.act(by, action, TargetKind::Retry, &id).with_change(None, Some(total.to_string()));
         act.entry.reason = reason.map(|reason| reason.name().to_owned());
-        if self.write(WriteOrder { order, act }).await? {
+        if self.write(WriteOrder { order: written, act }).await? {
             let running = self.bulk_retry(&id).await?.map(Ordered::Running);
             return running.map(Some).ok_or_else(|| Error::Away("what was written is not there".to_owned()));
         }
@@ -265,9 +279,8 @@ impl Write for StopRetry {
 }
 
 /// An order: the events to be retried, and the pace.
-#[derive(Clone, Copy)]
 struct RetryOrder {
-    reason: Option<Reason>,
+    filter: ParkedFilter,
     per_second: u32,
     approve: bool,
     /// The limit of the time of parking: later ones are left out.
@@ -292,6 +305,8 @@ row! {
         due_at: Timestamp = "due_at",
         approve: bool = "approve",
         retried: u64 = "retried",
+        source: Option<String> = "source",
+        since: Option<Timestamp> = "since",
     }
 }
 
@@ -315,7 +330,7 @@ impl Write for StepOn {
         }
         let passed = usize::try_from((now - due_from) / interval).unwrap_or(STEP_MAX);
         let wanted = passed.saturating_add(1).min(STEP_MAX);
-        let ids = candidates(tx, &running, wanted).await?;
+        let Candidates { ids, looked_until } = candidates(tx, &running, wanted).await?;
         let mut retried = Vec::with_capacity(ids.len());
         for id in &ids {
             retried.extend(put_back(tx, *id, running.approve, self.now).await?);
@@ -323,7 +338,8 @@ impl Write for StepOn {
         let count = retried.len();
         // All at once, in one order: of two transactions that change the same lanes neither waits for the other's second one.
         ready_live_lanes(tx, retried.iter().filter_map(|(lane, _)| lane.as_ref()), self.now).await?;
-        let is_over = ids.len() < wanted;
+        let is_over = ids.len() < wanted && looked_until.is_none();
+        let cursor = looked_until.or(ids.last().copied()).map_or(running.cursor.clone(), |id| id.to_string());
         let due_at = due_from + interval * i64::try_from(wanted).unwrap_or(i64::MAX);
         query(
             "UPDATE bulk_retries SET retried = retried + $2, cursor = $3, due_at = $4, state = $5, ended_at = $6 \
@@ -332,7 +348,7 @@ impl Write for StepOn {
         .with((
             &running.id,
             count,
-            ids.last().map_or(running.cursor.clone(), EventId::to_string),
+            cursor,
             due_at,
             if is_over { RetryState::Done } else { RetryState::Running },
             is_over.then_some(now),
@@ -360,18 +376,39 @@ impl StepOn {
     }
 }
 
+/// The events of a step.
+struct Candidates {
+    ids: Vec<EventId>,
+    /// The last event that was looked at, where fewer than wanted were found among all that a step looks at.
+    looked_until: Option<EventId>,
+}
+
 /// The next events in the order of arrival. The cursor prevents a loop even when the replicas' clocks differ: an event that it
 /// has passed is behind it for good.
-async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Vec<EventId>, DbFault> {
+async fn candidates(tx: &mut Transaction<'_>, running: &Running, wanted: usize) -> Result<Candidates, DbFault> {
     let of_reason = of_reason(running.reason.is_some());
-    let sql = ours(format!(
-        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 AND {RETRYABLE} \
-         AND settled_at <= $3 ORDER BY id LIMIT $4"
+    let reason = running.reason.as_deref().unwrap_or_default();
+    let meant = ours(format!(
+        "SELECT id FROM (SELECT id, CASE WHEN {RETRYABLE} AND settled_at <= $3 AND settled_at >= $4 \
+         AND ($5 = '' OR source = $5) THEN 1 ELSE 0 END AS is_meant FROM events \
+         WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT $6) AS looked WHERE is_meant = 1 LIMIT $7"
     ));
-    query(sql)
-        .with((running.reason.clone().unwrap_or_default(), &running.cursor, running.ordered_at, wanted))
-        .fetch_all(tx)
-        .await
+    let since = running.since.unwrap_or(Timestamp::from_micros(i64::MIN));
+    let meant = query(meant).with((reason, &running.cursor, running.ordered_at, since)).with((
+        running.source.as_deref().unwrap_or_default(),
+        LOOK_MAX,
+        wanted,
+    ));
+    let mut ids: Vec<EventId> = meant.fetch_all(&mut *tx).await?;
+    ids.sort_unstable();
+    if ids.len() == wanted {
+        return Ok(Candidates { ids, looked_until: None });
+    }
+    let last = ours(format!(
+        "SELECT id FROM events WHERE state = 'parked' AND {of_reason} AND id > $2 ORDER BY id LIMIT 1 OFFSET $3"
+    ));
+    let last = query(last).with((reason, &running.cursor, LOOK_MAX - 1));
+    Ok(Candidates { ids, looked_until: last.fetch_optional(tx).await? })
 }
 
 fn micros(micros: i64) -> Duration {

@@ -113,7 +113,7 @@ impl Store {
     pub async fn save<W: LaneWork>(&self, claim: &mut Claim<W>, lease: Duration) -> Result<Settled, Error> {
         let until = self.clock.now().plus(lease);
         let state = StoredState::of::<W>(claim.work.state());
-        let change = state.clone().change_from(claim.stored.take().as_ref());
+        let change = state.clone().change_from(claim.stored.take().as_ref(), &self.inner.emails);
         // If the answer is lost, the rows keep their ids, so that none of them is written twice.
         claim.acts.extend(self.audit_rows(claim.work.acts().drain(..)));
         let acts = claim.acts.clone();
@@ -423,7 +423,7 @@ static HEADS: RowStatement = RowStatement::selecting(
     HeadRow::COLUMNS,
     "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
      LEFT JOIN customers ON customers.lane = events.lane \
-     WHERE events.lane = {lane} AND events.state = 'pending' ORDER BY events.time, events.id LIMIT 1) AS head",
+     WHERE events.lane = {lane} AND events.state = (SELECT 'pending') ORDER BY events.time, events.id LIMIT 1) AS head",
 );
 
 static BEGUN: RowStatement = RowStatement::selecting(
@@ -440,7 +440,7 @@ static MEMBER_HEADS: RowStatement = RowStatement::selecting(
     HeadRow::COLUMNS,
     "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
      LEFT JOIN members AS customers ON customers.lane = events.lane \
-     WHERE events.lane = {lane} AND events.state = 'pending' \
+     WHERE events.lane = {lane} AND events.state = (SELECT 'pending') \
      ORDER BY CASE WHEN events.type = 'team.member_left' THEN -events.time ELSE NULL END NULLS LAST, events.time, events.id \
      LIMIT 1) AS head",
 );

@@ -6,6 +6,7 @@
 //! Before: [`crate::store::claims`] and [`crate::store::settlement`]. After: the tables `customers` and `members`.
 
 use super::db::{DbFault, Executor, RowStatement, query};
+use super::email_key::EmailKey;
 use super::transaction::Transaction;
 use crate::domain::work::{LaneWork, StateColumns};
 
@@ -23,8 +24,8 @@ pub(super) enum StateChange {
     Nothing,
     /// The state alone, of a customer's row that exists: the index of active customers stays as it is.
     State(String),
-    /// The whole row, which may be new.
-    Row(StoredState),
+    /// The whole row, which may be new, with the hash of a customer's e-mail address.
+    Row(StoredState, String),
 }
 
 impl StoredState {
@@ -34,21 +35,24 @@ impl StoredState {
     }
 
     /// The change that stores this form. `known`: the stored form, if there is one for certain.
-    pub(super) fn change_from(self, known: Option<&Self>) -> StateChange {
+    pub(super) fn change_from(self, known: Option<&Self>, emails: &EmailKey) -> StateChange {
         match known {
             Some(known) if *known == self => StateChange::Nothing,
             Some(known) if known.columns == self.columns && self.columns.member.is_none() => {
                 StateChange::State(self.text)
             }
-            Some(_) | None => StateChange::Row(self),
+            Some(_) | None => {
+                let hash = emails.hash(self.columns.email.as_deref());
+                StateChange::Row(self, hash)
+            }
         }
     }
 }
 
 static ROW: RowStatement = RowStatement::new(
-    &["lane", "state", "active"],
-    "INSERT INTO customers (lane, state, active) {rows} \
-     ON CONFLICT (lane) DO UPDATE SET state = excluded.state, active = excluded.active",
+    &["lane", "state", "active", "email_hash"],
+    "INSERT INTO customers (lane, state, active, email_hash) {rows} \
+     ON CONFLICT (lane) DO UPDATE SET state = excluded.state, active = excluded.active, email_hash = excluded.email_hash",
 );
 
 static STATE: RowStatement =
@@ -73,9 +77,9 @@ pub(super) async fn keep<'a>(
             StateChange::State(text) => {
                 states.with((lane, text));
             }
-            StateChange::Row(StoredState { text, columns }) => match &columns.member {
+            StateChange::Row(StoredState { text, columns }, hash) => match &columns.member {
                 None => {
-                    rows.with((lane, text, columns.is_active));
+                    rows.with((lane, text, columns.is_active, hash));
                 }
                 Some(member) => {
                     members.with((lane, text, columns.is_active));

@@ -235,6 +235,11 @@ impl Write for Erase {
         }
         let events = self.delete(tx, "DELETE FROM events WHERE lane = $1").await?;
         let notices = self.delete(tx, "DELETE FROM notices WHERE customer = $1").await?;
+        self.delete(
+            tx,
+            "DELETE FROM close_watches WHERE heat_pump IN (SELECT heat_pump FROM pumps WHERE customer = $1)",
+        )
+        .await?;
         let heat_pumps = self.delete(tx, "DELETE FROM pumps WHERE customer = $1").await?;
         self.delete(tx, "DELETE FROM watched WHERE customer = $1").await?;
         let messages = self.empty_messages(tx).await? + self.cut_messages(tx).await?;

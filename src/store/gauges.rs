@@ -84,7 +84,7 @@ impl StoreView {
             query("SELECT COUNT(*), COUNT(CASE WHEN reason = $1 THEN 1 END) FROM events WHERE state = 'parked'");
         (gauges.parked, gauges.braked) = parked.bind(Reason::ChurnBrake).fetch_one(readers).await?;
         gauges.parked_unreadable =
-            self.count("SELECT COUNT(*) FROM events WHERE state = 'parked' AND lane IS NULL").await?;
+            self.count("SELECT COUNT(*) FROM events WHERE lane IS NULL AND state = (SELECT 'parked')").await?;
         gauges.outbox_pending = self.outbox_pending().await?;
         gauges.audit_unsealed = self.audit_unsealed().await?;
         gauges.audit_sealed = match self.audit_head().await {

@@ -17,6 +17,7 @@ use super::closed_sets::Target;
 use super::condition::{Condition, Trouble, Writability};
 use super::db::{Db, DbFault, Dialect, Query, Readers, query};
 use super::db_file::FileLock;
+use super::email_key::EmailKey;
 use super::error::Error;
 use super::give_back::{GiveBack, Unclaimed};
 use super::leases::{InMemoryLeases, LeaseGuard};
@@ -77,6 +78,8 @@ pub struct Store {
 /// The parts that the handles of a [`Store`] share in addition to the tables.
 pub(super) struct StoreParts {
     pub(super) key: TombstoneKey,
+    /// The key of the hashes of e-mail addresses.
+    pub(super) emails: EmailKey,
     /// The database, for code that opens a connection of its own.
     pub(super) db: Db,
     /// The lock, held for as long as this process works on a SQLite file.

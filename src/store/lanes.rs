@@ -129,7 +129,7 @@ pub(super) async fn ready_live_lanes<'a>(
 pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), DbFault> {
     let sql = "UPDATE lanes SET ready_at = COALESCE(\
          (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
-         (SELECT due_at FROM events WHERE lane = $1 AND state = 'pending' ORDER BY time, id LIMIT 1)) WHERE lane = $1";
+         (SELECT due_at FROM events WHERE lane = $1 AND state = (SELECT 'pending') ORDER BY time, id LIMIT 1)) WHERE lane = $1";
     query(sql).bind(lane).execute(tx).await?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::handle::{Store, StoreView};
 use super::team_brake;
 use super::timeline::{EventSummary, NoticeView, ROWS_MAX};
 use super::transaction::{Transaction, Write};
+use crate::domain::scim::{ScimRecord, derived_id};
 use crate::domain::team::{KnownMember, MemberId, TeamEvent, TeamMember, member_of_lane};
 use crate::domain::verdict::Reason;
 use crate::domain::{EventId, Timestamp};
@@ -69,27 +70,42 @@ pub fn is_cut(members: &[KnownMember]) -> bool {
 
 impl Store {
     /// Removes the person from members who left longer ago than `retention`, and from their events that have ended; the positions of the
-    /// events stay, so that no late one brings the member back. Returns the number of members that were changed.
+    /// events stay, so that no late one brings the member back. Users of SCIM who never became members are removed as long after their
+    /// last change. Returns the number of those who were changed.
     pub async fn forget_members(&self, retention: Duration) -> Result<usize, Error> {
-        let left_until = self.clock.now().minus(retention);
+        let until = self.clock.now().minus(retention);
         let sql =
             "SELECT lane, state FROM members WHERE left_at IS NOT NULL AND left_at <= $1 ORDER BY left_at LIMIT $2";
-        let left: Vec<(String, String)> =
-            query(sql).with((left_until, FORGOTTEN_AT_ONCE)).fetch_all(&self.readers).await?;
-        let rows = left.into_iter().map(|(lane, state)| {
-            let kept = serde_json::from_str::<TeamMember>(&state).map_or_else(
-                |_| state.clone(),
-                |member| {
-                    serde_json::to_string(&member.without_person()).expect("a member has only serialisable fields")
-                },
-            );
-            Forgotten { lane, state, kept, events: Vec::new() }
+        let left: Vec<(String, String)> = query(sql).with((until, FORGOTTEN_AT_ONCE)).fetch_all(&self.readers).await?;
+        let left = left.into_iter().map(|(lane, state)| {
+            let kept = without_person(&state);
+            Forgotten { lane, of: ForgottenOf::Left { state, kept }, events: Vec::new() }
         });
-        let mut rows: Vec<Forgotten> = rows.collect();
+        let mut rows: Vec<Forgotten> = left.chain(self.never_joined(until).await?).collect();
         for row in &mut rows {
             row.events = self.told_of(&row.lane).await?;
         }
         if rows.is_empty() { Ok(0) } else { self.write(Forget { rows }).await }
+    }
+
+    /// Users of SCIM whose member has not joined since they were made, of whom nothing is under way, and who were changed last before
+    /// `until`. There are few: those who were sent as inactive, or whose join was skipped.
+    async fn never_joined(&self, until: Timestamp) -> Result<Vec<Forgotten>, Error> {
+        let sql = "SELECT lane, record, (SELECT members.state FROM members WHERE members.lane = scim_users.lane) FROM scim_users \
+             WHERE NOT EXISTS (SELECT 1 FROM members WHERE members.lane = scim_users.lane \
+             AND (members.active = 1 OR members.left_at IS NOT NULL)) \
+             AND NOT EXISTS (SELECT 1 FROM events WHERE events.lane = scim_users.lane \
+             AND COALESCE(events.state, '') NOT IN ('applied', 'superseded', 'skipped')) ORDER BY lane LIMIT $1";
+        let users: Vec<(String, String, Option<String>)> =
+            query(sql).bind(MEMBERS_MAX).fetch_all(&self.readers).await?;
+        let is_old =
+            |record: &str| serde_json::from_str::<ScimRecord>(record).is_ok_and(|record| record.modified <= until);
+        let old = users.into_iter().filter(|(_, record, _)| is_old(record)).take(FORGOTTEN_AT_ONCE);
+        let row = |(lane, record, state): (String, String, Option<String>)| {
+            let state = state.map(|state| (without_person(&state), state));
+            Forgotten { lane, of: ForgottenOf::NeverJoined { record, state }, events: Vec::new() }
+        };
+        Ok(old.map(row).collect())
     }
 
     /// The events of a lane that have ended and have their original bytes, each without the person.
@@ -123,13 +139,67 @@ impl Write for ForgetStaff {
     }
 }
 
+/// The state of a member without the person.
+fn without_person(state: &str) -> String {
+    serde_json::from_str::<TeamMember>(state).map_or_else(
+        |_| state.to_owned(),
+        |member| serde_json::to_string(&member.without_person()).expect("a member has only serialisable fields"),
+    )
+}
+
 struct Forgotten {
     lane: String,
-    /// As it was read: a row that has changed since is left to the next step.
-    state: String,
-    kept: String,
+    of: ForgottenOf,
     /// Events of the lane, without the person.
     events: Vec<(EventId, Option<String>)>,
+}
+
+/// The knowledge of one who is forgotten, as it was read: a row that has changed since is left to the next step.
+enum ForgottenOf {
+    /// A member who left; `kept` is the state without the person.
+    Left { state: String, kept: String },
+    /// A user of SCIM who never became a member, and the state of the member if there is one: without the person, and as it was.
+    NeverJoined { record: String, state: Option<(String, String)> },
+}
+
+impl Forgotten {
+    /// True if the lane may have more events with the person: the rest is left to the next step.
+    fn may_have_more(&self) -> bool {
+        self.events.len() >= EMPTIED_AT_ONCE
+    }
+
+    /// Removes the person from what is known. `false`: it has changed since it was read.
+    async fn forget(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
+        let lane = &self.lane;
+        match &self.of {
+            ForgottenOf::Left { state, kept } => {
+                let forget = query(
+                    "UPDATE members SET state = $3, left_at = CASE WHEN $4 = 1 THEN left_at END WHERE lane = $1 AND state = $2 \
+                     AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND lanes.claimed = 1)",
+                );
+                // One who comes back at this moment is left to the next step.
+                if forget.with((lane, state, kept, self.may_have_more())).execute(&mut *tx).await? == 0 {
+                    return Ok(false);
+                }
+                query("DELETE FROM scim_users WHERE lane = $1").bind(lane).execute(tx).await?;
+            }
+            ForgottenOf::NeverJoined { record, state } => {
+                let forget = query(
+                    "DELETE FROM scim_users WHERE lane = $1 AND record = $2 AND NOT EXISTS (SELECT 1 FROM members \
+                     WHERE members.lane = $1 AND (members.active = 1 OR members.left_at IS NOT NULL)) \
+                     AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND lanes.claimed = 1)",
+                );
+                if !self.may_have_more() && forget.with((lane, record)).execute(&mut *tx).await? == 0 {
+                    return Ok(false);
+                }
+                if let Some((kept, state)) = state {
+                    let forget = query("UPDATE members SET state = $3 WHERE lane = $1 AND state = $2");
+                    forget.with((lane, state, kept)).execute(tx).await?;
+                }
+            }
+        }
+        Ok(true)
+    }
 }
 
 struct Forget {
@@ -145,19 +215,12 @@ impl Write for Forget {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, DbFault> {
         let mut count = 0;
-        for Forgotten { lane, state, kept, events } in &self.rows {
-            let forget = query(
-                "UPDATE members SET state = $3, left_at = CASE WHEN $4 = 1 THEN left_at END WHERE lane = $1 AND state = $2 \
-                 AND NOT EXISTS (SELECT 1 FROM lanes WHERE lanes.lane = $1 AND lanes.claimed = 1)",
-            );
-            // One who comes back at this moment is left to the next step.
-            let may_have_more = events.len() >= EMPTIED_AT_ONCE;
-            if forget.with((lane, state, kept, may_have_more)).execute(&mut *tx).await? == 0 {
+        for row in &self.rows {
+            if !row.forget(&mut *tx).await? {
                 continue;
             }
             count += 1;
-            query("DELETE FROM scim_users WHERE lane = $1").bind(lane).execute(&mut *tx).await?;
-            for (id, event) in events {
+            for (id, event) in &row.events {
                 let empty = query(
                     "UPDATE events SET event = $2, raw = '', raw_encoding = 'utf8', envelope = NULL WHERE id = $1 \
                      AND COALESCE(state, '') IN ('applied', 'superseded', 'skipped')",
@@ -172,17 +235,20 @@ impl Write for Forget {
 impl StoreView {
     /// All members that an event named, those first who are members now; at most [`MEMBERS_MAX`].
     pub async fn members(&self) -> Result<Vec<KnownMember>, Error> {
-        let rows: Vec<(String, String, u64, bool)> = query(
+        let rows: Vec<(String, String, u64, Option<String>)> = query(
             "SELECT lane, state, (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = 'parked'), \
-             (SELECT COUNT(*) FROM scim_users WHERE scim_users.lane = members.lane AND user_name IS NOT NULL) \
+             (SELECT scim_users.id FROM scim_users WHERE scim_users.lane = members.lane AND user_name IS NOT NULL) \
              FROM members ORDER BY active DESC, lane LIMIT $1",
         )
         .bind(MEMBERS_MAX)
         .fetch_all(&self.readers)
         .await?;
-        let known = |(lane, state, parked, is_of_scim): (String, String, u64, bool)| {
+        let known = |(lane, state, parked, user): (String, String, u64, Option<String>)| {
             let member = serde_json::from_str(&state).map_err(|error| Error::Unreadable(error.to_string()))?;
-            Ok(KnownMember { id: member_of_lane(&lane).unwrap_or(&lane).to_owned(), member, parked, is_of_scim })
+            let id = member_of_lane(&lane).unwrap_or(&lane).to_owned();
+            // The id of a user whom an event named first follows from the member's.
+            let is_made = |user: String| MemberId::accept(&id).is_some_and(|member| user != derived_id(&member));
+            Ok(KnownMember { is_of_scim: user.is_some_and(is_made), id, member, parked })
         };
         rows.into_iter().map(known).collect()
     }
@@ -213,7 +279,7 @@ impl StoreView {
             None => TeamMember::default(),
             Some(text) => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
-        let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
+        let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = (SELECT 'pending')");
         Ok((known, pending.bind(lane).fetch_one(&self.readers).await?))
     }
 

@@ -10,6 +10,7 @@ use super::closed_sets::Target;
 use super::condition::Condition;
 use super::db::{Aim, Connection, Db, Dialect};
 use super::db_file::FileLock;
+use super::email_key::EmailKey;
 use super::error::OpenError;
 use super::give_back::Unclaimed;
 use super::handle::{Desk, Store, StoreParts, StoreView};
@@ -73,8 +74,13 @@ impl Store {
             Ok(key) => key,
             Err(error) => return Err(opened.give_up(error)),
         };
+        let emails = match EmailKey::open(&mut opened.connection, &clock).await {
+            Ok(emails) => emails,
+            Err(error) => return Err(opened.give_up(error)),
+        };
         let inner = Arc::new(StoreParts {
             key,
+            emails,
             db: opened.db.clone(),
             lock: opened.lock.clone(),
             is_unexamined: settings.works && opened.is_examined_later,

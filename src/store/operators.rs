@@ -1,16 +1,19 @@
 //! Operators: people with a name, a role and the hash of a password.
 //!
 //! Names are unique, and a write that finds none of its name, or one already, changes nothing. The admin API asks for an operator
-//! with each request, so that a removal counts from then on.
+//! with each request, so that a removal counts from then on. A removal, a demotion and another password end the sessions of the
+//! operator.
 //!
 //! Before: [`crate::cli`] adds, changes and removes. After: [`crate::admin`] asks who calls.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::audit::{self, AuditRow};
 use super::db::{DbFault, ours, query, row};
 use super::error::Error;
 use super::handle::{Desk, StoreView};
+use super::sessions;
 use super::timeline::ROWS_MAX;
 use super::tokens;
 use super::transaction::{Transaction, Write};
@@ -20,7 +23,7 @@ use crate::domain::identity::{Actor, Role};
 
 row! {
     /// An operator in a list.
-    #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
     pub struct OperatorView {
         /// Unique.
         pub name: String = "name",
@@ -171,6 +174,9 @@ impl Write for ChangeOperator {
                      changed_at = $4 WHERE name = $1",
                 );
                 change.with((&self.name, *role, password_hash.clone(), self.now)).execute(&mut *tx).await?;
+                if role.is_some_and(|role| role < before) || password_hash.is_some() {
+                    sessions::end_all_of(&mut *tx, &self.name).await?;
+                }
                 let mut row = with_roles(&self.row, Some(before), Some(role.unwrap_or(before)));
                 row.entry.reason = password_hash.as_ref().map(|_| AuditReason::Rotated.into());
                 row
@@ -195,6 +201,7 @@ impl Write for RemoveOperator {
         let row = match removal {
             Removal::Done(role) | Removal::Forced(role) => {
                 query("DELETE FROM operators WHERE name = $1").bind(&self.name).execute(&mut *tx).await?;
+                sessions::end_all_of(&mut *tx, &self.name).await?;
                 let mut row = with_roles(&self.row, Some(role), None);
                 row.entry.reason = matches!(removal, Removal::Forced(_)).then(|| AuditReason::Forced.into());
                 row

@@ -251,15 +251,17 @@ impl Take {
             if taken.len() == self.limit {
                 break;
             }
-            let take = ours(format!(
-                "UPDATE notices SET due_at = $1 WHERE target = $2 AND id IN (\
-                 SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
-                 AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
-                 AND older.order_key = mine.order_key AND older.seq < mine.seq) \
-                 ORDER BY due_at LIMIT $4{}) RETURNING {columns}",
+            // Not by `NOT EXISTS`, which PostgreSQL makes a join over all that wait, planned while nothing did.
+            let chosen = tx.db.chosen(&format!(
+                "SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
+                 AND seq = (SELECT MIN(older.seq) FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
+                 AND older.order_key = mine.order_key) ORDER BY due_at LIMIT $4{}",
                 tx.db.skip_locked(),
-                columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
+            ));
+            let take = ours(format!(
+                "UPDATE notices SET due_at = $1 WHERE target = $2 AND id {chosen} RETURNING {columns}",
+                columns = TakenNotice::COLUMNS,
             ));
             let take = query(take).with((
                 self.until,

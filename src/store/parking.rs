@@ -1,15 +1,11 @@
-//! Parked events: groups, pages, and the way out for one event.
+//! Parked events: pages, and the way out for one event.
 //!
 //! An event leaves parking by compare-and-set, so that it is not retried twice. A retry of an event that waits for its next try
 //! makes it due now. A message that never became an event has no lane to go back to: its retry makes it due to be read again.
 //!
 //! Before: [`crate::admin`] and [`crate::cli`] order. After: [`crate::store::claims`], where the events are claimed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::audit::{self, AuditRow};
 use super::closed_sets::RowKind;
@@ -57,23 +53,6 @@ impl RetryRequest {
 /// says so in the first key of its envelope, whose keys are sorted.
 pub(super) const RETRYABLE: &str =
     "(event IS NOT NULL OR (envelope IS NOT NULL AND envelope NOT LIKE '{\"body_bytes\":%'))";
-
-/// Parked events of one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct ParkedGroup {
-    /// Why.
-    pub reason: String,
-    /// How many.
-    pub count: u64,
-    /// Of these, those that are events, or whose message was kept whole; the others can only be skipped.
-    pub retryable: u64,
-    /// How many of each type the events are.
-    pub types: BTreeMap<String, u64>,
-    /// When the oldest was parked.
-    pub oldest_at: Timestamp,
-    /// And the newest.
-    pub newest_at: Timestamp,
-}
 
 /// The reason why an event was not taken out of parking.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,26 +143,6 @@ impl StoreView {
         Ok(page.fetch_all(&self.readers).await?)
     }
 
-    /// Parked events by reason: their number, and the time of the oldest and the newest.
-    pub async fn parked_groups(&self) -> Result<Vec<ParkedGroup>, Error> {
-        // The type is unknown for messages that never became an event.
-        let rows = query(ours(format!(
-            "SELECT reason, COUNT(*), COUNT(CASE WHEN {RETRYABLE} THEN 1 END), MIN(settled_at), MAX(settled_at), \
-             CASE WHEN event IS NULL THEN '' ELSE type END AS of_type FROM events \
-             WHERE state = 'parked' GROUP BY reason, of_type ORDER BY reason, of_type"
-        )))
-        .fetch_all(&self.readers)
-        .await?;
-        let mut groups: Vec<ParkedGroup> = Vec::new();
-        for part in rows.into_iter().map(ParkedGroup::of) {
-            match groups.last_mut().filter(|group| group.reason == part.reason) {
-                Some(group) => group.add(part),
-                None => groups.push(part),
-            }
-        }
-        Ok(groups)
-    }
-
     /// The reason why [`Desk::unpark`] has just changed nothing.
     pub async fn why_not_taken(&self, id: EventId, request: RetryRequest) -> Result<NotTaken, Error> {
         let row = state_of(id).fetch_optional(&self.readers).await?;
@@ -224,10 +183,10 @@ impl Desk {
         if ahead.bind(latest).fetch_one::<u64>(&self.readers).await? == 0 {
             return Ok(());
         }
-        let date_back = query(
-            "UPDATE events SET settled_at = $1 WHERE id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3)",
-        );
+        let chosen = self
+            .dialect()
+            .chosen("SELECT id FROM events WHERE state = 'parked' AND settled_at > $2 ORDER BY id LIMIT $3");
+        let date_back = query(ours(format!("UPDATE events SET settled_at = $1 WHERE id {chosen}")));
         let date_back = date_back.with((now, latest, STEP_MAX));
         while self.change_some(date_back.clone(), STEP_MAX).await? > 0 {}
         Ok(())
@@ -245,11 +204,13 @@ impl Desk {
         self.date_back_parked().await?;
         let name = |reason: Option<Reason>| reason.map_or("", Reason::name);
         let refused = reason.filter(|reason| reason.is_approvable());
-        let skip = ours(format!(
-            "UPDATE events SET state = 'skipped', settled_at = $2 WHERE state = 'parked' AND id IN \
-             (SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
-             ORDER BY id LIMIT $3) RETURNING id",
+        let chosen = self.dialect().chosen(&format!(
+            "SELECT id FROM events WHERE state = 'parked' AND (lane IS NULL OR reason = $4) AND {of_reason} AND settled_at <= $2 \
+             ORDER BY id LIMIT $3",
             of_reason = of_reason(reason.is_some()),
+        ));
+        let skip = ours(format!(
+            "UPDATE events SET state = 'skipped', settled_at = $2 WHERE COALESCE(state, '') = 'parked' AND id {chosen} RETURNING id"
         ));
         let skip = query(skip).with((name(reason), self.clock.now(), STEP_MAX, name(refused)));
         let mut skipped = 0;
@@ -268,26 +229,6 @@ impl Desk {
                 return Ok(skipped);
             }
         }
-    }
-}
-
-/// A row of a group: reason, count, retryable count, oldest, newest, kind.
-type GroupRow = (Option<String>, u64, u64, Timestamp, Timestamp, String);
-
-impl ParkedGroup {
-    fn of(row: GroupRow) -> Self {
-        let (reason, count, retryable, oldest_at, newest_at, kind) = row;
-        let types = (retryable > 0).then_some((kind, retryable)).into_iter().collect();
-        Self { reason: reason.unwrap_or_default(), count, retryable, types, oldest_at, newest_at }
-    }
-
-    /// Adds the events of another type.
-    fn add(&mut self, part: Self) {
-        self.count += part.count;
-        self.retryable += part.retryable;
-        self.types.extend(part.types);
-        self.oldest_at = self.oldest_at.min(part.oldest_at);
-        self.newest_at = self.newest_at.max(part.newest_at);
     }
 }
 
@@ -377,8 +318,8 @@ impl Unpark {
             RetryRequest::Approve => put_back(tx, self.id, true, self.now).await,
             RetryRequest::Skip => {
                 let skip = query(
-                    "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 AND state = 'parked' \
-                     RETURNING type",
+                    "UPDATE events SET state = 'skipped', settled_at = $2 WHERE id = $1 \
+                     AND COALESCE(state, '') = 'parked' RETURNING type",
                 );
                 let kind = skip.with((self.id, self.now)).fetch_optional(tx).await?;
                 Ok(kind.map(|kind| (None, kind)))
@@ -388,7 +329,7 @@ impl Unpark {
 
     /// Makes an event due now that waits for its next try or its sign-up. `None`: the event does not wait, or an applier works on it.
     async fn hurry(&self, tx: &mut Transaction<'_>) -> Result<Option<TakenOut>, DbFault> {
-        let lane = query("SELECT lane FROM events WHERE id = $1 AND (state = 'pending' OR state = 'waiting')");
+        let lane = query("SELECT lane FROM events WHERE id = $1 AND COALESCE(state, '') IN ('pending', 'waiting')");
         let lane: Option<Option<String>> = lane.bind(self.id).fetch_optional(&mut *tx).await?;
         let Some(lane) = lane else { return Ok(None) };
         if let Some(lane) = &lane {
@@ -405,7 +346,7 @@ impl Unpark {
         }
         let due = query(
             "UPDATE events SET state = 'pending', due_at = $2 WHERE id = $1 \
-             AND ((state = 'pending' AND due_at > $2) OR state = 'waiting') RETURNING type",
+             AND ((COALESCE(state, '') = 'pending' AND due_at > $2) OR COALESCE(state, '') = 'waiting') RETURNING type",
         );
         let kind = due.with((self.id, self.now)).fetch_optional(tx).await?;
         Ok(kind.map(|kind| (lane, kind)))
@@ -445,7 +386,7 @@ async fn put_back_as(
     query(ours(format!(
         "UPDATE events SET state = 'pending', due_at = $2, tries_from = $2, failures = 0, failing_since = NULL, \
          reason = NULL, detail = NULL, settled_at = NULL, clearance = $3 \
-         WHERE id = $1 AND state = 'parked' AND ($4 = '' OR reason = $4) AND {RETRYABLE} RETURNING lane, type"
+         WHERE id = $1 AND COALESCE(state, '') = 'parked' AND ($4 = '' OR reason = $4) AND {RETRYABLE} RETURNING lane, type"
     )))
     .with((id, now, approved.and_then(|_| Clearance::Approved.name()), approved.map_or("", Reason::name)))
     .fetch_optional(tx)

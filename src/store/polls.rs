@@ -176,14 +176,15 @@ impl TakeDue {
             if due.len() == self.limit {
                 break;
             }
-            let take = ours(format!(
-                "UPDATE watched SET taken_until = $1 \
-                 WHERE user_id IN (SELECT user_id FROM watched WHERE due_at {compares} $2 \
-                 AND (taken_until <= $4 OR taken_until > $5) \
-                 ORDER BY due_at LIMIT $3{}) RETURNING {columns}",
+            let chosen = tx.db.chosen(&format!(
+                "SELECT user_id FROM watched WHERE due_at {compares} $2 AND (taken_until <= $4 OR taken_until > $5) \
+                 ORDER BY due_at LIMIT $3{}",
                 tx.db.skip_locked(),
-                columns = WatchedRow::COLUMNS,
                 compares = reach.compares(),
+            ));
+            let take = ours(format!(
+                "UPDATE watched SET taken_until = $1 WHERE user_id {chosen} RETURNING {columns}",
+                columns = WatchedRow::COLUMNS,
             ));
             let take = query(take).with((
                 self.until,
@@ -231,8 +232,9 @@ async fn read_leaving_of(tx: &mut Transaction<'_>, due: &mut [DueUser], now: Tim
     }
     let sql = ours(format!(
         "SELECT lane, state, MAX(time) FROM events WHERE lane IN {} AND (\
-         (type IN ('{moved}', '{churned}') AND (state = 'pending' OR (state = 'scheduled' AND due_at <= $1))) \
-         OR (type = '{churned}' AND state = 'parked')) GROUP BY lane, state",
+         (type IN ('{moved}', '{churned}') \
+         AND (COALESCE(state, '') = 'pending' OR (COALESCE(state, '') = 'scheduled' AND due_at <= $1))) \
+         OR (type = '{churned}' AND COALESCE(state, '') = 'parked')) GROUP BY lane, state",
         listed(2, customers.len()),
         moved = EventKind::Moved,
         churned = EventKind::Churned,

@@ -54,11 +54,13 @@ impl Write for Promote {
         let mut lanes = promote(tx, due).await?;
         // The sender sets the day on which an event takes effect; the bridge sets the end of a wait, which cannot lie this far
         // ahead. The wait begins again, by a clock that is right.
-        let waits_too_long = ours(format!(
-            "UPDATE events SET state = 'pending', due_at = $3, tries_from = $3 WHERE id IN (SELECT id FROM events \
-             WHERE state = 'waiting' AND state IN ('scheduled', 'waiting') AND due_at > $1 ORDER BY due_at LIMIT $2{}) \
-             RETURNING lane",
+        let chosen = tx.db.chosen(&format!(
+            "SELECT id FROM events WHERE state = 'waiting' AND state IN ('scheduled', 'waiting') AND due_at > $1 \
+             ORDER BY due_at LIMIT $2{}",
             tx.db.skip_locked()
+        ));
+        let waits_too_long = ours(format!(
+            "UPDATE events SET state = 'pending', due_at = $3, tries_from = $3 WHERE id {chosen} RETURNING lane"
         ));
         let latest = Reach::Beyond.bound(self.now, self.ceilings.sign_up);
         let again = query(waits_too_long).with((latest, PROMOTED_MAX, self.now));
@@ -92,12 +94,11 @@ impl Promote {
     /// Dates arrivals in the future, from a clock that was ahead, back to now, the best known begin of their wait: otherwise they
     /// would have no age.
     async fn date_back(&self, tx: &mut Transaction<'_>) -> Result<(), DbFault> {
-        let date_back = ours(format!(
-            "UPDATE events SET tries_from = $3 WHERE id IN (SELECT id FROM events \
-             WHERE {UNSETTLED} AND state = 'pending' AND tries_from > $1 \
-             ORDER BY tries_from LIMIT $2{})",
+        let chosen = tx.db.chosen(&format!(
+            "SELECT id FROM events WHERE {UNSETTLED} AND state = 'pending' AND tries_from > $1 ORDER BY tries_from LIMIT $2{}",
             tx.db.skip_locked()
         ));
+        let date_back = ours(format!("UPDATE events SET tries_from = $3 WHERE id {chosen}"));
         let latest = Timestamp::latest(self.now, Duration::ZERO);
         let date_back = query(date_back).with((latest, PROMOTED_MAX, self.now));
         date_back.execute(tx).await?;
@@ -123,7 +124,7 @@ impl Store {
         let may_be_more = ids.len() == PURGES_AT_ONCE;
         let date = |id| {
             let sql = "UPDATE events SET due_at = CASE WHEN received_at > $2 THEN $3 + (time - received_at) ELSE time END \
-                 WHERE id = $1 AND state = 'scheduled'";
+                 WHERE id = $1 AND COALESCE(state, '') = 'scheduled'";
             query(sql).with((id, latest, now))
         };
         if !ids.is_empty() {

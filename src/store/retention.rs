@@ -40,17 +40,19 @@ impl Write for Forget {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         // The limit is part of the text: a plan for any limit of PostgreSQL's would expect a tenth of the table, and read all of it.
-        let events = ours(format!(
-            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE (state = 'applied' OR state = 'superseded' OR state = 'skipped') \
-             AND settled_at < $1 ORDER BY settled_at LIMIT {FORGOTTEN_AT_ONCE}{}) RETURNING id",
+        let chosen = tx.db.chosen(&format!(
+            "SELECT id FROM events WHERE (state = 'applied' OR state = 'superseded' OR state = 'skipped') \
+             AND settled_at < $1 ORDER BY settled_at LIMIT {FORGOTTEN_AT_ONCE}{}",
             tx.db.skip_locked()
         ));
+        let events = ours(format!("DELETE FROM events WHERE id {chosen} RETURNING id"));
         let events = query(events).bind(self.before);
         // As texts: an id that this version cannot read must not keep everything else.
         let events: Vec<String> = events.fetch_all(&mut *tx).await?;
         for id in &events {
             query("DELETE FROM calls WHERE event_id = $1").bind(id.as_str()).execute(&mut *tx).await?;
         }
+        // By the whole key: two replicas that deleted an id's rows for all targets could wait for each other.
         let notices = ours(format!(
             "DELETE FROM notices WHERE (id, target) IN (SELECT id, target FROM notices \
              WHERE state IN ('published', 'kept') AND created_at < $1 AND COALESCE(published_at, created_at) < $1 \

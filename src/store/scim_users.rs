@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::db::{DbFault, Executor, query};
+use super::db::{DbFault, Executor, RowStatement, query};
 use super::error::Error;
 use super::handle::StoreView;
 use super::members::MEMBERS_MAX;
 use super::transaction::Transaction;
 use crate::domain::event::EventState;
-use crate::domain::scim::{KnownUser, OpenTeamEvent, derived_id};
+use crate::domain::scim::{KnownUser, OpenTeamEvent, ScimRecord, derived_id};
 use crate::domain::team::{MEMBER_LANE, MemberId, TeamMember, member_of_lane};
 
 /// Limit of the events under way of all members together that one list reads.
@@ -93,6 +93,13 @@ impl StoreView {
         Ok(user.filter(|user| user.id() == id))
     }
 
+    /// The member whose user has this `externalId`, or had it when it was deleted: who is made again is the same member.
+    pub async fn scim_member(&self, external_id: &str) -> Result<Option<MemberId>, Error> {
+        let lane = query("SELECT lane FROM scim_users WHERE external_id = $1").bind(external_id);
+        let lane: Option<String> = lane.fetch_optional(&self.readers).await?;
+        Ok(lane.and_then(|lane| member_of_lane(&lane).and_then(MemberId::accept)))
+    }
+
     /// The member whose user no request has named, by the id that follows from the member's own.
     async fn member_of_derived(&self, id: &str) -> Result<Option<MemberId>, Error> {
         let named = query("SELECT lane FROM members ORDER BY lane LIMIT $1").bind(MEMBERS_MAX);
@@ -121,13 +128,60 @@ fn open_event((state, reason, event): OpenRow) -> Option<OpenTeamEvent> {
     Some(OpenTeamEvent { event, state, reason })
 }
 
-/// One user in a transaction that holds the lock; nothing is known of a new one.
-pub(super) async fn user_in(tx: &mut Transaction<'_>, member: &MemberId) -> Result<KnownUser, DbFault> {
-    let open = open_of(&mut *tx, member).await?;
-    let state = state_of(&mut *tx, member).await?;
-    let record = record_of(tx, member).await?;
-    let known = put_together(member.clone(), record, state, open).map_err(|_| DbFault::Unreadable { column: 1 })?;
-    Ok(known.unwrap_or_else(|| KnownUser::new(member.clone())))
+static OPEN: RowStatement = RowStatement::new(
+    &["lane"],
+    "SELECT events.lane, events.state, events.reason, events.event FROM {join}events WHERE events.lane = {lane} \
+     AND events.state <> 'applied' AND events.state <> 'superseded' AND events.state <> 'skipped' AND events.state <> 'scheduled'",
+);
+
+static STATES: RowStatement =
+    RowStatement::new(&["lane"], "SELECT members.lane, members.state FROM {join}members WHERE members.lane = {lane}");
+
+static RECORDS: RowStatement = RowStatement::new(
+    &["lane"],
+    "SELECT scim_users.lane, scim_users.record FROM {join}scim_users WHERE scim_users.lane = {lane}",
+);
+
+/// These users, in a transaction that holds the lock, each with its lane; nothing is known of a new one. Three statements, however
+/// many they are.
+pub(super) async fn users_in(
+    tx: &mut Transaction<'_>,
+    members: &[&MemberId],
+) -> Result<BTreeMap<MemberId, KnownUser>, DbFault> {
+    let lanes: BTreeMap<String, &MemberId> = members.iter().map(|member| (member.lane(), *member)).collect();
+    let of = |statement: &'static RowStatement| {
+        let mut rows = statement.rows(lanes.len());
+        for lane in lanes.keys() {
+            rows.bind(lane);
+        }
+        rows
+    };
+    let mut open: BTreeMap<String, Vec<OpenRow>> = BTreeMap::new();
+    for (lane, state, reason, event) in of(&OPEN).fetch_all::<(String, _, _, _)>(&mut *tx).await? {
+        open.entry(lane).or_default().push((state, reason, event));
+    }
+    let mut states: BTreeMap<String, String> = of(&STATES).fetch_all(&mut *tx).await?.into_iter().collect();
+    let mut records: BTreeMap<String, String> = of(&RECORDS).fetch_all(&mut *tx).await?.into_iter().collect();
+    let user = |(lane, member): (&String, &&MemberId)| {
+        let (record, state) = (records.remove(lane), states.remove(lane));
+        let known = put_together((*member).clone(), record, state, open.remove(lane).unwrap_or_default());
+        let known = known.map_err(|_| DbFault::Unreadable { column: 1 })?;
+        Ok(((*member).clone(), known.unwrap_or_else(|| KnownUser::new((*member).clone()))))
+    };
+    lanes.iter().map(user).collect()
+}
+
+/// The record of another member's user that has this `externalId`, deleted or not.
+pub(super) async fn holder_of(
+    tx: &mut Transaction<'_>,
+    external_id: &str,
+    member: &MemberId,
+) -> Result<Option<(MemberId, ScimRecord)>, DbFault> {
+    let holder = query("SELECT lane, record FROM scim_users WHERE external_id = $1 AND lane <> $2");
+    let holder: Option<(String, String)> = holder.with((external_id, member.lane())).fetch_optional(tx).await?;
+    let Some((lane, record)) = holder else { return Ok(None) };
+    let record = serde_json::from_str(&record).map_err(|_| DbFault::Unreadable { column: 1 })?;
+    Ok(member_of_lane(&lane).and_then(MemberId::accept).map(|member| (member, record)))
 }
 
 fn put_together(

@@ -6,14 +6,16 @@
 //!
 //! Before: [`crate::inbound`] reads the request. After: [`super::inbox`] accepts the events.
 
+use std::collections::BTreeMap;
+
 use super::audit::{self, AuditRow};
 use super::closed_sets::RowKind;
-use super::db::{DbFault, query};
+use super::db::{DbFault, RowStatement, query};
 use super::error::Error;
 use super::handle::Store;
 use super::inbox::{Accept, Arrival, Content, Moments, ReadyArrival, Receipt};
 use super::lanes::LaneUrgency;
-use super::scim_users::user_in;
+use super::scim_users::{holder_of, users_in};
 use super::team_brake::{self, TeamLock};
 use super::tombstones::TombstoneKey;
 use super::transaction::{Transaction, Write};
@@ -75,7 +77,7 @@ pub enum ScimAsk {
         /// The group.
         group: ScimGroup,
         /// Each member that changes, and whether they are in it from now on.
-        members: Vec<(MemberId, bool)>,
+        members: BTreeMap<MemberId, bool>,
     },
 }
 
@@ -99,7 +101,7 @@ impl ScimAsk {
     fn members(&self) -> Vec<&MemberId> {
         match self {
             Self::User { member, .. } | Self::Delete { member, .. } => vec![member],
-            Self::Group { members, .. } => members.iter().map(|(member, _)| member).collect(),
+            Self::Group { members, .. } => members.keys().collect(),
         }
     }
 
@@ -164,9 +166,8 @@ impl Write for WriteScim {
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         let lock = TeamLock::take(tx, &self.clock).await?;
         let mut steps = Vec::new();
-        for member in self.request.ask.members() {
-            let known = user_in(&mut *tx, member).await?;
-            match self.change(tx, &known, lock.now).await? {
+        for (member, known) in users_in(&mut *tx, &self.request.ask.members()).await? {
+            match self.change(tx, &member, &known, lock.now).await? {
                 Ok(change) => steps.push(self.step(known, change, lock.now)),
                 Err(refused) => return Ok((ScimAnswer::Refused(refused), Vec::new())),
             }
@@ -176,17 +177,9 @@ impl Write for WriteScim {
             Judged::Refused(event, refused) => return self.refuse(tx, &event, &refused, lock.now).await,
             Judged::WantsList => return Ok((ScimAnswer::WantsList, Vec::new())),
         };
-        let mut answer = (Vec::new(), Vec::new());
-        let mut replaced = Vec::new();
-        for step in steps {
-            let (user, events) = self.keep(tx, step, lock.now, &mut replaced).await?;
-            answer.0.push(user);
-            answer.1.extend(events);
-        }
-        for decision in decided {
-            decision.keep(tx, lock.now).await?;
-        }
-        Ok((ScimAnswer::Done { users: answer.0, events: answer.1 }, replaced))
+        let kept = self.keep(tx, steps, lock.now).await?;
+        team_brake::keep_decisions(tx, &decided, lock.now).await?;
+        Ok(kept)
     }
 }
 
@@ -201,6 +194,7 @@ impl WriteScim {
     async fn change(
         &self,
         tx: &mut Transaction<'_>,
+        member: &MemberId,
         known: &KnownUser,
         now: Timestamp,
     ) -> Result<Result<ScimChange, ScimError>, DbFault> {
@@ -219,7 +213,8 @@ impl WriteScim {
                     Ok(change) => change,
                     Err(refused) => return Ok(Err(refused)),
                 };
-                match is_unique(tx, &known.member, &change.record).await? {
+                let is_new = matches!(**write, ScimWrite::Create(_));
+                match double(tx, member, &change.record, is_new).await? {
                     Some(attribute) => Err(taken(attribute)),
                     None => Ok(change),
                 }
@@ -231,7 +226,7 @@ impl WriteScim {
                 Err(ScimError::wrong(ScimType::InvalidValue, "`members` must be ids of users"))
             }
             ScimAsk::Group { group, members } => {
-                let is_in = members.iter().any(|(member, is_in)| *member == known.member && *is_in);
+                let is_in = members.get(member).copied().unwrap_or_default();
                 Ok(regroup(known, *group, is_in, context))
             }
         })
@@ -309,49 +304,61 @@ impl WriteScim {
         AuditRow::new(AuditEntry::done(now, actor, action, target), &self.clock)
     }
 
-    /// Writes down one user, and returns it as it is from now on with its events.
+    /// Writes the users down, and returns them as they are from now on with their events. Each kind of row is one statement.
     async fn keep(
         &self,
         tx: &mut Transaction<'_>,
-        step: Step,
+        mut steps: Vec<Step>,
         now: Timestamp,
-        replaced: &mut Vec<RowKind>,
-    ) -> Result<(KnownUser, Vec<(EventKind, EventState)>), DbFault> {
-        let Step { mut known, change, events } = step;
-        if !change.is_news {
-            return Ok((known, Vec::new()));
-        }
-        let first = events.first().map(|event| event.id);
-        let mut kinds = Vec::new();
-        for event in events {
-            let state = self.accept(tx, &change.record, &event, now, replaced).await?;
-            kinds.extend(event.happening.kind().map(|kind| (kind, state)));
-            if state == EventState::Pending {
-                known.open.push(OpenTeamEvent { event, state, reason: None });
+    ) -> Result<<Self as Write>::Output, DbFault> {
+        let news = || steps.iter().filter(|step| step.change.is_news);
+        let arrivals =
+            news().flat_map(|step| step.events.iter().map(|event| self.arrival(&step.change.record, event, now)));
+        let rows = arrivals.collect();
+        let (receipts, replaced) = Accept { rows, urgency: LaneUrgency::Live, key: self.key.clone() }.run(tx).await?;
+        let rows: Vec<AuditRow> = news().map(|step| self.row_of_change(step, now)).collect();
+        audit::record(&mut *tx, rows.iter()).await?;
+        let mut states = receipts.into_iter().map(|receipt| match receipt {
+            Receipt::Accepted { state, .. } | Receipt::Duplicate { state, .. } => state,
+            Receipt::Reused { .. } => EventState::Superseded,
+        });
+        let mut events = Vec::new();
+        for step in steps.iter_mut().filter(|step| step.change.is_news) {
+            for event in std::mem::take(&mut step.events) {
+                let state = states.next().ok_or(DbFault::Missing)?;
+                events.extend(event.happening.kind().map(|kind| (kind, state)));
+                if state == EventState::Pending {
+                    step.known.open.push(OpenTeamEvent { event, state, reason: None });
+                }
             }
         }
-        let is_nothing = change.record.deleted.is_some() && known.open.is_empty() && known.state == Default::default();
-        if is_nothing {
-            query("DELETE FROM scim_users WHERE lane = $1").bind(known.member.lane()).execute(&mut *tx).await?;
-        } else {
-            keep_record(tx, &known.member, &change.record).await?;
+        // One whose external id is not the member's own is remembered: who is made again with it is the same member.
+        let is_linked =
+            |step: &&Step| step.change.record.external_id().is_some_and(|id| id != step.known.member.as_str());
+        let is_nothing = |step: &&Step| {
+            let is_deleted = step.change.record.deleted.is_some() && !is_linked(step);
+            is_deleted && step.known.open.is_empty() && step.known.state == Default::default()
+        };
+        let (gone, kept): (Vec<&Step>, Vec<&Step>) =
+            steps.iter().filter(|step| step.change.is_news).partition(is_nothing);
+        for step in gone {
+            query("DELETE FROM scim_users WHERE lane = $1").bind(step.known.member.lane()).execute(&mut *tx).await?;
         }
-        let mut row = self.row(Action::ScimChange, &known.member, now);
-        row = row.with_change(None, Some(self.request.ask.word().to_owned()));
-        row.entry.event = first;
-        audit::record(tx, [&row].into_iter()).await?;
-        known.record = Some(change.record);
-        Ok((known, kinds))
+        keep_records(tx, kept.into_iter().map(|step| (&step.known.member, &step.change.record))).await?;
+        let users = steps.into_iter().map(|Step { known, change, .. }| {
+            if change.is_news { KnownUser { record: Some(change.record), ..known } } else { known }
+        });
+        Ok((ScimAnswer::Done { users: users.collect(), events }, replaced))
     }
 
-    async fn accept(
-        &self,
-        tx: &mut Transaction<'_>,
-        record: &ScimRecord,
-        event: &TeamEvent,
-        now: Timestamp,
-        replaced: &mut Vec<RowKind>,
-    ) -> Result<EventState, DbFault> {
+    fn row_of_change(&self, step: &Step, now: Timestamp) -> AuditRow {
+        let mut row = self.row(Action::ScimChange, &step.known.member, now);
+        row = row.with_change(None, Some(self.request.ask.word().to_owned()));
+        row.entry.event = step.events.first().map(|event| event.id);
+        row
+    }
+
+    fn arrival(&self, record: &ScimRecord, event: &TeamEvent, now: Timestamp) -> ReadyArrival {
         let arrival = Arrival {
             id: event.id,
             origin: format!("{}/Users/{}", crate::domain::scim::SCIM_PATH, record.id),
@@ -365,12 +372,7 @@ impl WriteScim {
             content: Content::Team(event.clone()),
         };
         let moments = Moments { work_from: now, day: self.clock.steady_now(), written_at: now };
-        let row = ReadyArrival::new(arrival, self.clock.fresh_id().to_string(), &self.key, moments);
-        let accept = Accept { rows: Vec::new(), urgency: LaneUrgency::Live, key: self.key.clone() };
-        Ok(match accept.accept(tx, &row, replaced).await? {
-            Receipt::Accepted { state, .. } | Receipt::Duplicate { state, .. } => state,
-            Receipt::Reused { .. } => EventState::Superseded,
-        })
+        ReadyArrival::new(arrival, self.clock.fresh_id().to_string(), &self.key, moments)
     }
 
     /// The bytes for the timeline; of a request about a group the part about this user, since it may name a thousand.
@@ -387,31 +389,45 @@ fn taken(attribute: &str) -> ScimError {
     ScimError::wrong(ScimType::Uniqueness, detail)
 }
 
-/// The attribute by which a user would be another's double; `None`: there is none.
-async fn is_unique(
+/// The attribute by which a user would be another's double; `None`: there is none. The `externalId` of a deleted user goes over to one
+/// who is there and gets it; a new user with it would be the deleted one.
+async fn double(
     tx: &mut Transaction<'_>,
     member: &MemberId,
     record: &ScimRecord,
+    is_new: bool,
 ) -> Result<Option<&'static str>, DbFault> {
-    let lane = member.lane();
     let named = query("SELECT 1 FROM scim_users WHERE user_name = $1 AND lane <> $2");
-    if named.with((record.user_name_key(), &lane)).finds(&mut *tx).await? {
+    if named.with((record.user_name_key(), member.lane())).finds(&mut *tx).await? {
         return Ok(Some("userName"));
     }
-    let known = query("SELECT 1 FROM scim_users WHERE external_id = $1 AND lane <> $2");
-    let known = known.with((record.external_id().map(str::to_owned), &lane)).finds(tx).await?;
-    Ok(known.then_some("externalId"))
+    let Some(external_id) = record.external_id() else { return Ok(None) };
+    match holder_of(&mut *tx, external_id, member).await? {
+        Some((_, holder)) if is_new || holder.deleted.is_none() => Ok(Some("externalId")),
+        Some((other, holder)) => {
+            keep_records(tx, [(&other, &holder.unlinked())].into_iter()).await?;
+            Ok(None)
+        }
+        None => Ok(None),
+    }
 }
 
-async fn keep_record(tx: &mut Transaction<'_>, member: &MemberId, record: &ScimRecord) -> Result<(), DbFault> {
-    let text = serde_json::to_string(record).expect("a record has only serialisable fields");
-    query(
-        "INSERT INTO scim_users (lane, id, user_name, external_id, record) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (lane) DO UPDATE SET id = excluded.id, user_name = excluded.user_name, \
-         external_id = excluded.external_id, record = excluded.record",
-    )
-    .with((member.lane(), &record.id, record.user_name_key(), record.external_id().map(str::to_owned), text))
-    .execute(tx)
-    .await?;
+static KEEP: RowStatement = RowStatement::new(
+    &["lane", "id", "user_name", "external_id", "record"],
+    "INSERT INTO scim_users (lane, id, user_name, external_id, record) {rows} \
+     ON CONFLICT (lane) DO UPDATE SET id = excluded.id, user_name = excluded.user_name, \
+     external_id = excluded.external_id, record = excluded.record",
+);
+
+async fn keep_records<'a>(
+    tx: &mut Transaction<'_>,
+    records: impl Iterator<Item = (&'a MemberId, &'a ScimRecord)>,
+) -> Result<(), DbFault> {
+    let mut rows = KEEP.rows(records.size_hint().0);
+    for (member, record) in records {
+        let text = serde_json::to_string(record).expect("a record has only serialisable fields");
+        rows.with((member.lane(), &record.id, record.user_name_key(), record.external_id(), text));
+    }
+    rows.execute(tx).await?;
     Ok(())
 }

@@ -66,7 +66,7 @@ impl Store {
             stamp,
             lane: claim.lane.clone(),
             fence: claim.fence,
-            state: StoredState::of::<W>(&verdict.state).change_from(claim.stored.as_ref()),
+            state: StoredState::of::<W>(&verdict.state).change_from(claim.stored.as_ref(), &self.inner.emails),
             verdict,
             calls,
             acts,
@@ -242,7 +242,7 @@ static RELEASE: RowStatement = RowStatement::new(
     "UPDATE lanes SET claimed = 0, interrupted = 0, \
      begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, ready_at = COALESCE(\
      (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
-     (SELECT due_at FROM events WHERE events.lane = {lane} AND state = 'pending' ORDER BY time, id LIMIT 1)) {from} \
+     (SELECT due_at FROM events WHERE events.lane = {lane} AND state = (SELECT 'pending') ORDER BY time, id LIMIT 1)) {from} \
      WHERE lanes.lane = {lane}",
 );
 
@@ -251,7 +251,7 @@ static RELEASE_MEMBERS: RowStatement = RowStatement::new(
     &["lane", "is_over"],
     "UPDATE lanes SET claimed = 0, interrupted = 0, \
      begun = CASE WHEN {is_over} = 1 THEN NULL ELSE lanes.begun END, \
-     ready_at = (SELECT MIN(due_at) FROM events WHERE events.lane = {lane} AND state = 'pending') {from} \
+     ready_at = (SELECT MIN(due_at) FROM events WHERE events.lane = {lane} AND state = (SELECT 'pending')) {from} \
      WHERE lanes.lane = {lane}",
 );
 

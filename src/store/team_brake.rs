@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::brake::{Asked, BrakeRow, HeldBrake, is_newest_claim};
 use super::claims::Claim;
-use super::db::{DbFault, Executor, query};
+use super::db::{DbFault, Executor, RowStatement, query};
 use super::error::Error;
 use super::handle::{Store, StoreView};
 use super::transaction::{Transaction, Write};
@@ -177,7 +177,7 @@ impl Write for AskTeam {
             }
         }
         if let (Some(loss), Some(user)) = (self.proposal.loss, self.proposal.user) {
-            LossDecision { event: self.row.event, user, loss }.keep(tx, held.now).await?;
+            keep_decisions(tx, &[LossDecision { event: self.row.event, user, loss }], held.now).await?;
         }
         Ok(TeamAnswer::Allowed)
     }
@@ -257,19 +257,25 @@ pub(super) struct LossDecision {
     pub(super) loss: AccessLoss,
 }
 
-impl LossDecision {
-    /// Keeps it.
-    pub(super) async fn keep(&self, tx: &mut Transaction<'_>, now: Timestamp) -> Result<(), DbFault> {
-        query(
-            "INSERT INTO team_decisions (event_id, user_id, gone_at, decided_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (event_id) DO UPDATE SET user_id = excluded.user_id, gone_at = excluded.gone_at, \
-             decided_at = excluded.decided_at",
-        )
-        .with((self.event, self.user, self.loss.at.unwrap_or(now), now))
-        .execute(tx)
-        .await?;
-        Ok(())
+static DECIDE: RowStatement = RowStatement::new(
+    &["event_id", "user_id", "gone_at", "decided_at"],
+    "INSERT INTO team_decisions (event_id, user_id, gone_at, decided_at) {rows} \
+     ON CONFLICT (event_id) DO UPDATE SET user_id = excluded.user_id, gone_at = excluded.gone_at, \
+     decided_at = excluded.decided_at",
+);
+
+/// Keeps decisions.
+pub(super) async fn keep_decisions(
+    tx: &mut Transaction<'_>,
+    decisions: &[LossDecision],
+    now: Timestamp,
+) -> Result<(), DbFault> {
+    let mut rows = DECIDE.rows(decisions.len());
+    for LossDecision { event, user, loss } in decisions {
+        rows.with((*event, *user, loss.at.unwrap_or(now), now));
     }
+    rows.execute(tx).await?;
+    Ok(())
 }
 
 struct KeepStaff {

@@ -14,7 +14,7 @@ const OVERTAKEN_MAX: i64 = 16;
 /// The joins that wait in a lane before a leave which is about to be worked on, in their order.
 pub(super) async fn waiting_joins(tx: &mut Transaction<'_>, lane: &str, leave: Stamp) -> Result<Vec<String>, DbFault> {
     let joins = query(
-        "SELECT event FROM events WHERE lane = $1 AND (state = 'pending' OR state = 'waiting') AND type = $2 \
+        "SELECT event FROM events WHERE lane = $1 AND COALESCE(state, '') IN ('pending', 'waiting') AND type = $2 \
          AND (time < $3 OR (time = $3 AND id < $4)) ORDER BY time, id LIMIT $5",
     );
     let joins = joins.with((lane, EventKind::MemberJoined.name(), leave.time, leave.event, OVERTAKEN_MAX));
@@ -32,7 +32,7 @@ pub(super) async fn overtake(
 ) -> Result<Vec<RowKind>, DbFault> {
     let end = query(
         "UPDATE events SET state = 'superseded', reason = 'newer', detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $1 AND (state = 'pending' OR state = 'waiting') AND (time < $4 OR (time = $4 AND id < $5)) \
+         WHERE lane = $1 AND COALESCE(state, '') IN ('pending', 'waiting') AND (time < $4 OR (time = $4 AND id < $5)) \
          RETURNING type",
     );
     let detail = format!("overtaken by the leave (event {})", leave.event);
@@ -48,7 +48,7 @@ pub(super) async fn end_scheduled(
 ) -> Result<(), DbFault> {
     let end = query(
         "UPDATE events SET state = 'superseded', reason = 'newer', detail = $2, settled_at = $3, due_at = $3 \
-         WHERE lane = $1 AND state = 'scheduled' AND transport = 'internal'",
+         WHERE lane = $1 AND state = (SELECT 'scheduled') AND transport = 'internal'",
     );
     end.with((lane, format!("the end of the access is another since event {by}"), now)).execute(tx).await?;
     Ok(())

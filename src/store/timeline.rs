@@ -159,21 +159,37 @@ impl EventView {
     }
 }
 
-/// A customer with all that happened.
+/// The present of a customer, without what happened.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct CustomerView {
+pub struct CustomerCard {
     /// The utility's own.
     pub customer_id: String,
     /// The facts that are known; their form may change. Absent for a viewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Map<String, Value>>")]
     pub state: Option<Value>,
+    /// Heat pumps, by id.
+    pub heat_pumps: Vec<PumpView>,
+}
+
+/// A customer with all that happened.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct CustomerView {
+    /// The customer.
+    #[serde(flatten)]
+    pub card: CustomerCard,
     /// Events, the latest first.
     pub events: Vec<EventSummary>,
     /// Outgoing events, the latest first.
     pub notices: Vec<NoticeView>,
-    /// Heat pumps, by id.
-    pub heat_pumps: Vec<PumpView>,
+}
+
+impl CustomerCard {
+    /// The card without personal data.
+    #[must_use]
+    pub fn impersonal(self) -> Self {
+        Self { state: None, ..self }
+    }
 }
 
 impl CustomerView {
@@ -181,7 +197,7 @@ impl CustomerView {
     #[must_use]
     pub fn impersonal(self) -> Self {
         let notices = self.notices.into_iter().map(|notice| NoticeView { data: None, ..notice });
-        Self { state: None, notices: notices.collect(), ..self }
+        Self { card: self.card.impersonal(), notices: notices.collect(), ..self }
     }
 }
 
@@ -266,7 +282,7 @@ pub struct ScopeView {
 }
 
 /// The selection of heat pumps in a list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what they narrow")]
 pub struct PumpFilter {
     pub state: Option<String>,
@@ -301,7 +317,7 @@ impl StoreView {
             "" => Customer::default(),
             text => serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))?,
         };
-        let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = 'pending'");
+        let pending = query("SELECT COUNT(*) FROM events WHERE lane = $1 AND state = (SELECT 'pending')");
         Ok((known, pending.bind(customer).fetch_one(&self.readers).await?))
     }
 
@@ -320,39 +336,52 @@ impl StoreView {
 
     /// One customer with events, notices and heat pumps, newest first; `None` if the store has never heard of them.
     pub async fn customer(&self, customer: &str) -> Result<Option<CustomerView>, Error> {
+        let Some(card) = self.customer_card(customer).await? else { return Ok(None) };
         let events =
             ours(format!("SELECT {} FROM events WHERE lane = $1 ORDER BY id DESC LIMIT $2", EventSummary::COLUMNS));
-        let events: Vec<_> = query(events).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
-        let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
-        let lane = customers::state_of(&self.readers, customer).await?;
-        if events.is_empty() && heat_pumps.is_empty() && lane.is_none() {
-            return Ok(None);
-        }
-        let state = Some(serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null));
+        let events = query(events).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
         let notices =
             ours(format!("SELECT {} FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2", NoticeView::COLUMNS));
         let notices = query(notices).with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
-        Ok(Some(CustomerView { customer_id: customer.to_owned(), state, events, notices, heat_pumps }))
+        Ok(Some(CustomerView { card, events, notices }))
+    }
+
+    /// The present of a customer; `None` if the store has never heard of them.
+    pub async fn customer_card(&self, customer: &str) -> Result<Option<CustomerCard>, Error> {
+        let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
+        let lane = customers::state_of(&self.readers, customer).await?;
+        let has_events = query("SELECT 1 FROM events WHERE lane = $1 LIMIT 1").bind(customer);
+        if heat_pumps.is_empty() && lane.is_none() && !has_events.finds(&self.readers).await? {
+            return Ok(None);
+        }
+        let state = Some(serde_json::from_str(&lane.unwrap_or_default()).unwrap_or(Value::Null));
+        Ok(Some(CustomerCard { customer_id: customer.to_owned(), state, heat_pumps }))
     }
 
     /// A page of heat pumps by id, retired ones left out.
     pub async fn heat_pumps(&self, filter: PumpFilter) -> Result<Vec<PumpView>, Error> {
         let mut conditions = vec!["is_retired = 0".to_owned()];
         let mut arguments = Vec::new();
-        let wanted = [
-            ("knowledge =", filter.state),
-            ("manufacturer =", filter.manufacturer),
-            ("region =", filter.region),
-            ("heat_pump >", filter.after),
-        ];
-        for (condition, argument) in wanted {
-            if let Some(argument) = argument {
-                arguments.push(argument);
-                conditions.push(format!("{condition} ${}", arguments.len()));
-            }
+        // One of them is looked for by its index, which has the order of the page; the others as a value that no index has, so that
+        // SQLite takes none that it would have to sort by.
+        let mut is_indexed = filter.has_alert;
+        let wanted = [("region", filter.region), ("manufacturer", filter.manufacturer), ("knowledge", filter.state)];
+        for (column, argument) in wanted {
+            let Some(argument) = argument else { continue };
+            arguments.push(argument);
+            let place = arguments.len();
+            let by_index = !std::mem::replace(&mut is_indexed, true);
+            conditions.push(match by_index {
+                true => format!("{column} = ${place}"),
+                false => format!("COALESCE({column}, '') = ${place}"),
+            });
+        }
+        if let Some(after) = filter.after {
+            arguments.push(after);
+            conditions.push(format!("heat_pump > ${}", arguments.len()));
         }
         if filter.has_alert {
-            conditions.push("has_alert = 1".to_owned());
+            conditions.push("has_alert <> 0".to_owned());
         }
         self.pumps(&conditions.join(" AND "), arguments, filter.limit.clamp(1, ROWS_MAX)).await
     }
@@ -394,7 +423,7 @@ impl StoreView {
 }
 
 /// `None`: this version cannot read it, which is logged; the others are shown.
-fn pump_of(seen: &str, checked_at: Timestamp) -> Option<PumpView> {
+pub(super) fn pump_of(seen: &str, checked_at: Timestamp) -> Option<PumpView> {
     let seen = pumps::legible(seen)?;
     Some(PumpView {
         heat_pump_id: seen.heat_pump.to_string(),

@@ -31,7 +31,7 @@ impl TombstoneKey {
     ) -> Result<Self, OpenError> {
         let key = match configured {
             Some(text) => Self(text.as_bytes().into()),
-            None => Self(of_store(connection, clock).await?.as_bytes().into()),
+            None => Self(key_of_store(connection, "key", clock).await?.as_bytes().into()),
         };
         let mark = key.hash(&["mark"]);
         let known = value(connection, "mark").await?;
@@ -79,17 +79,21 @@ async fn value(connection: &mut Connection, name: &'static str) -> Result<Option
     query("SELECT value FROM erasure_keys WHERE name = $1").bind(name).fetch_optional(connection).await
 }
 
-/// The key that is stored in the store; the first replica makes it once.
-async fn of_store(connection: &mut Connection, clock: &Clock) -> Result<String, Error> {
-    if let Some(key) = value(connection, "key").await? {
+/// The key of this name that is stored in the store; the first replica makes it once.
+pub(super) async fn key_of_store(
+    connection: &mut Connection,
+    name: &'static str,
+    clock: &Clock,
+) -> Result<String, Error> {
+    if let Some(key) = value(connection, name).await? {
         return Ok(key);
     }
     let fresh: String = clock.fresh_secret().iter().map(|byte| format!("{byte:02x}")).collect();
-    query("INSERT INTO erasure_keys (name, value) VALUES ('key', $1) ON CONFLICT (name) DO NOTHING")
-        .bind(fresh)
+    query("INSERT INTO erasure_keys (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .with((name, fresh))
         .execute(&mut *connection)
         .await?;
-    value(connection, "key").await?.ok_or_else(|| Error::Away("what was written is not there".to_owned()))
+    value(connection, name).await?.ok_or_else(|| Error::Away("what was written is not there".to_owned()))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Store {
     /// Messages that wait to be read again, at most `limit`, in the order of arrival.
     pub async fn unread(&self, limit: i64) -> Result<Vec<UnreadMessage>, Error> {
         let rows = query(ours(format!(
-            "SELECT {} FROM events WHERE lane IS NULL AND state = 'pending' ORDER BY time, id LIMIT $1",
+            "SELECT {} FROM events WHERE lane IS NULL AND state = (SELECT 'pending') ORDER BY time, id LIMIT $1",
             UnreadRow::COLUMNS
         )));
         let rows: Vec<UnreadRow> = rows.bind(limit).fetch_all(&self.readers).await?;
@@ -148,8 +148,9 @@ impl Write for SettleUnread {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<Self::Output, DbFault> {
         // The row is ours from here on: the state tells another replica, and the equal bytes prove that no part was cut out.
-        let taken =
-            query("UPDATE events SET id = $2 WHERE id = $1 AND state = 'pending' AND event IS NULL AND raw = $3");
+        let taken = query(
+            "UPDATE events SET id = $2 WHERE id = $1 AND COALESCE(state, '') = 'pending' AND event IS NULL AND raw = $3",
+        );
         let taken = taken.with((self.id, &self.aside, &self.raw));
         if taken.execute(&mut *tx).await? == 0 {
             return Ok(None);

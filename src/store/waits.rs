@@ -138,8 +138,8 @@ row! {
         due_at: Timestamp = "e.due_at",
         failures: u32 = "e.failures",
         reason: Option<String> = "e.reason",
-        first: Option<EventId> = "(SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = 'pending' ORDER BY h.time, h.id LIMIT 1)",
-        begun: Option<EventId> = "(SELECT b.id FROM events AS b WHERE b.id = l.begun AND b.state = 'pending')",
+        first: Option<EventId> = "(SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = (SELECT 'pending') ORDER BY h.time, h.id LIMIT 1)",
+        begun: Option<EventId> = "(SELECT b.id FROM events AS b WHERE b.id = l.begun AND COALESCE(b.state, '') = 'pending')",
         operation: Option<String> = "(SELECT operation FROM calls WHERE event_id = e.id ORDER BY calls.id DESC LIMIT 1)",
         hold: LaneHold = "COALESCE(l.claimed, 0), l.begun, l.ready_at",
     }
@@ -181,23 +181,24 @@ impl StoreView {
 
     async fn page_of(&self, filter: &OpenFilter, limit: i64) -> Result<Vec<OpenCursor>, Error> {
         let after = filter.after.clone().unwrap_or(OpenCursor { since: i64::MIN, id: String::new() });
+        // The limit is part of the text: a plan for any limit of PostgreSQL's would expect a tenth of the rows, and sort all of them.
         let page = match (&filter.customer, filter.state) {
-            (Some(customer), state) => query(
+            (Some(customer), state) => query(ours(format!(
                 "SELECT id, tries_from FROM events WHERE lane = $1 AND state = $2 AND tries_from >= $3 \
-                 AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT $5",
-            )
+                 AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT {limit}",
+            )))
             .with((customer, state.name(), after.since, after.id)),
-            (None, OpenState::Parked) => {
-                query("SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT $2")
-                    .bind(after.id)
-            }
+            (None, OpenState::Parked) => query(ours(format!(
+                "SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT {limit}"
+            )))
+            .bind(after.id),
             (None, state @ (OpenState::Pending | OpenState::Waiting | OpenState::Scheduled)) => query(ours(format!(
                 "SELECT id, tries_from FROM events WHERE {UNSETTLED} AND state = $1 AND tries_from >= $2 \
-                 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT $4",
+                 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT {limit}",
             )))
             .with((state.name(), after.since, after.id)),
         };
-        let rows: Vec<(String, i64)> = page.bind(limit).fetch_all(&self.readers).await?;
+        let rows: Vec<(String, i64)> = page.fetch_all(&self.readers).await?;
         Ok(rows.into_iter().map(|(id, since)| OpenCursor { since, id }).collect())
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Events whose day has come become due, a bulk retry goes on, old rows are removed, and the log of a SQLite file is emptied
 //! after an erasure. `audit.rs` seals the audit log, `gauges.rs` counts the tables, `server_gauges.rs` measures the server that
-//! has them, `secret_files.rs` reads changed secrets. A step decides nothing about an event, and makes no call.
+//! has them, `history.rs` keeps what was counted, `secret_files.rs` reads changed secrets. A step decides nothing about an event, and makes no call.
 //!
 //! Before: time. After: [`crate::store`], and [`crate::apply`] for what became due.
 
 mod audit;
 mod gauges;
+mod history;
 mod secret_files;
 mod server_gauges;
 
@@ -21,6 +22,7 @@ use crate::store::{Error, Stepped, Store};
 
 pub use audit::AuditUpkeep;
 pub use gauges::{Counting, GAUGES_EVERY, GAUGES_REST_MAX};
+pub use history::{HISTORY_EVERY, Recorder};
 pub use secret_files::{SecretFiles, note_tokens};
 pub use server_gauges::{Measuring, SERVER_GAUGES_EVERY};
 
@@ -63,6 +65,15 @@ impl Upkeep {
                 if pause.is_zero() { Step::Busy } else { Step::IdleFor(pause) }
             }
             Err(error) => failed!(error, "parked events could not be retried"),
+        }
+    }
+
+    /// Hashes the e-mail addresses of customers from before there were hashes.
+    pub async fn hash_emails(&self) -> Step {
+        match self.store.hash_emails().await {
+            Ok(0) => Step::Idle,
+            Ok(_) => Step::IdleFor(FORGET_PAUSE),
+            Err(error) => failed!(error, "customers' e-mail addresses could not be hashed"),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::config::{AdminToken, Config, Reloaded, Secret, Secrets};
+use crate::config::{AdminToken, Config, Reloaded, ScimToken, Secret, Secrets};
 use crate::pump::{Step, failed};
 use crate::store::{Error, Store};
 
@@ -20,13 +20,14 @@ use crate::store::{Error, Store};
 /// the end of the process.
 const READ_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// The sources and tokens whose secrets may be in files.
+/// The sources, tokens and links whose secrets may be in files.
 pub struct SecretFiles {
     owners: Vec<Owner>,
     /// The read under way, at most one: a file system that does not answer holds one thread. It says whether a token changed.
     under_way: Mutex<Option<JoinHandle<bool>>>,
     store: Store,
     tokens: Vec<AdminToken>,
+    of_scim: Vec<ScimToken>,
     /// `false`: a token changed, and the store does not know it yet.
     is_noted: AtomicBool,
 }
@@ -42,13 +43,25 @@ struct Owner {
 /// The kind of an owner that is a token of the admin API.
 const TOKEN: &str = "token";
 
+/// The kind of an owner that is a token of an identity provider.
+const SCIM: &str = "scim";
+
+/// The kind, and the name, of the secrets that sign reconnection links.
+const LINKS: &str = "reconnect";
+
 /// Compares the tokens with those that the store has seen last, and records what is new.
-pub async fn note_tokens(store: &Store, tokens: &[AdminToken]) -> Result<(), Error> {
-    // While a token is rotated it has several secrets.
-    let all_of = |token: &AdminToken| token.secrets.now().iter().map(Secret::expose).collect::<Vec<_>>().join("\n");
-    let secrets: Vec<String> = tokens.iter().map(all_of).collect();
+pub async fn note_tokens(store: &Store, tokens: &[AdminToken], of_scim: &[ScimToken]) -> Result<(), Error> {
+    let secrets: Vec<String> = tokens.iter().map(|token| all_of(&token.secrets)).collect();
     let tokens = tokens.iter().zip(&secrets);
-    store.note_tokens(tokens.map(|(token, secrets)| (token.name.as_str(), token.role, secrets.as_str()))).await
+    store.note_tokens(tokens.map(|(token, secrets)| (token.name.as_str(), token.role, secrets.as_str()))).await?;
+    let secrets: Vec<String> = of_scim.iter().map(|token| all_of(&token.secrets)).collect();
+    let of_scim = of_scim.iter().zip(&secrets);
+    store.note_scim_tokens(of_scim.map(|(token, secrets)| (token.name.as_str(), secrets.as_str()))).await
+}
+
+/// The secrets of a token as one text: while it is rotated it has several.
+fn all_of(secrets: &Secrets) -> String {
+    secrets.now().iter().map(Secret::expose).collect::<Vec<_>>().join("\n")
 }
 
 impl SecretFiles {
@@ -62,11 +75,16 @@ impl SecretFiles {
         let tokens = config.admin.tokens.clone();
         let of_tokens =
             tokens.iter().map(|token| Owner { kind: TOKEN, name: token.name.clone(), secrets: token.secrets.clone() });
-        let of_scim = config.scim.tokens.iter();
-        let of_scim =
-            of_scim.map(|token| Owner { kind: "scim", name: token.name.clone(), secrets: token.secrets.clone() });
-        let owners = sources.chain(of_tokens).chain(of_scim).collect();
-        Self { owners, under_way: Mutex::default(), store, tokens, is_noted: AtomicBool::new(true) }
+        let of_scim = config.scim.tokens.clone();
+        let owners_of_scim =
+            of_scim.iter().map(|token| Owner { kind: SCIM, name: token.name.clone(), secrets: token.secrets.clone() });
+        let of_links = config.reconnect.iter().map(|links| Owner {
+            kind: LINKS,
+            name: LINKS.to_owned(),
+            secrets: links.secrets.clone(),
+        });
+        let owners = sources.chain(of_tokens).chain(owners_of_scim).chain(of_links).collect();
+        Self { owners, under_way: Mutex::default(), store, tokens, of_scim, is_noted: AtomicBool::new(true) }
     }
 
     /// Reads all files, and records which tokens were replaced.
@@ -76,7 +94,7 @@ impl SecretFiles {
             let owners = self.owners.clone();
             tokio::task::spawn_blocking(move || {
                 let changed: Vec<&Owner> = owners.iter().filter(|owner| reload(owner)).collect();
-                changed.iter().any(|owner| owner.kind == TOKEN)
+                changed.iter().any(|owner| [TOKEN, SCIM].contains(&owner.kind))
             })
         });
         match tokio::time::timeout(READ_TIME_MAX, reading).await {
@@ -90,7 +108,7 @@ impl SecretFiles {
         }
         drop(under_way);
         if !self.is_noted.load(Ordering::Relaxed) {
-            if let Err(error) = note_tokens(&self.store, &self.tokens).await {
+            if let Err(error) = note_tokens(&self.store, &self.tokens, &self.of_scim).await {
                 return failed!(error, "the audit log has no row of a token that was replaced");
             }
             self.is_noted.store(true, Ordering::Relaxed);

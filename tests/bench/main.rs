@@ -25,9 +25,9 @@ use store::Kept;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Everything that is measured, in this order.
-const PARTS: [&str; 13] = [
-    "webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "audit", "webhook-postgres", "bus-postgres",
-    "alerts-postgres", "apply-postgres", "memory-postgres",
+const PARTS: [&str; 15] = [
+    "webhook", "bus", "alerts", "sweep", "apply", "idle", "memory", "pages", "audit", "webhook-postgres",
+    "bus-postgres", "alerts-postgres", "apply-postgres", "memory-postgres", "pages-postgres",
 ];
 
 /// Stands for all parts whose names end so.
@@ -77,12 +77,14 @@ async fn measure(parts: &[&str]) -> anyhow::Result<()> {
             "apply" => figures::apply::measure(&bench, Kept::Sqlite).await?,
             "idle" => figures::idle::measure(&bench).await?,
             "memory" => figures::start::idle(&bench, Kept::Sqlite).await?,
+            "pages" => figures::pages::measure(&bench, Kept::Sqlite).await?,
             "audit" => figures::audit::measure(&bench).await?,
             "webhook-postgres" => figures::webhook::measure(&bench, Kept::Postgres).await?,
             "bus-postgres" => figures::replicas::measure(&bench).await?,
             "alerts-postgres" => figures::alerts::measure(&bench, Kept::Postgres).await?,
             "apply-postgres" => figures::apply::measure(&bench, Kept::Postgres).await?,
             "memory-postgres" => figures::start::idle(&bench, Kept::Postgres).await?,
+            "pages-postgres" => figures::pages::measure(&bench, Kept::Postgres).await?,
             other => unreachable!("{other} is a part"),
         };
         measured.iter().for_each(show);

@@ -5,10 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use podero_bridge::clock::Clock;
 use podero_bridge::domain::Timestamp;
+use podero_bridge::domain::alert::{self, DiffContext, Observation, Outages, WatchPolicy};
 use podero_bridge::domain::notice::{Notice, Topic};
+use podero_bridge::store::{Observed, Settings};
 use serde_json::json;
 use sqlx::{Connection as _, Row};
+use uuid::Uuid;
 
 use crate::load;
 use crate::process::{Binary, Key, Process};
@@ -117,6 +121,87 @@ const EVENTS: &str = "INSERT INTO events (id, lane, origin, origin_id, source, t
     replace(t.raw, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.raw_encoding \
     FROM numbers, (SELECT *, ROW_NUMBER() OVER (ORDER BY id) AS number FROM events WHERE lane = 'C-0' AND state = 'pending') t \
     ORDER BY t.id, n";
+
+/// Customers next to `C-0`, whose events are done but for one in a hundred that waits and one that is parked, each with a call and an
+/// outgoing event. No bridge works on those that wait.
+pub(crate) async fn add_settled(store: &Store, customers: u64) -> anyhow::Result<()> {
+    let ending = match store.kept() {
+        Kept::Sqlite => "printf('%04x%08x', t.number, n)",
+        Kept::Postgres => "lpad(to_hex(t.number), 4, '0') || lpad(to_hex(n), 8, '0')",
+    };
+    let id = format!("substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || {ending}");
+    let lanes = LANES[0].replace("t.ready_at", "NULL");
+    let each =
+        [&lanes, LANES[1], &SETTLED.replace("{id}", &id), NOTICES].map(|rows| format!("{};", of_each(customers, rows)));
+    grow(store, &format!("{} {CALLS};", each.concat())).await
+}
+
+/// The events of the other customers: as `C-0` has them, and mostly done.
+const SETTLED: &str = "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, \
+    due_at, state, failures, reason, digest, event, raw, raw_encoding, settled_at, change, said_at, scope) \
+    SELECT {id}, 'C-' || CAST(n AS TEXT), t.origin, t.origin_id || '/' || CAST(n AS TEXT), t.source, t.transport, t.type, t.time, \
+    t.received_at, t.tries_from + n, t.due_at, CASE n % 100 WHEN 0 THEN 'pending' WHEN 50 THEN 'parked' ELSE 'applied' END, 0, \
+    CASE n % 100 WHEN 50 THEN 'refused' END, t.digest, \
+    replace(replace(t.event, t.id, {id}), '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), \
+    replace(t.raw, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.raw_encoding, CASE WHEN n % 100 <> 0 THEN t.received_at + n END, \
+    t.change, t.said_at, t.scope \
+    FROM numbers, (SELECT *, ROW_NUMBER() OVER (ORDER BY id) AS number FROM events WHERE lane = 'C-0' AND state = 'pending') t \
+    ORDER BY t.id, n";
+
+/// A call for each event that is done.
+const CALLS: &str = "INSERT INTO calls (id, event_id, at, operation, outcome, took_ms) \
+    SELECT id, id, received_at, 'update_user', 'done', 20 FROM events WHERE state = 'applied'";
+
+/// An outgoing event for each customer, which is out.
+const NOTICES: &str = "INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state) \
+    SELECT '00000000-0000-4000-8003-' || CAST(100000000000 + n AS TEXT), 'amqp', '00000000-0000-4000-8003-' || \
+    CAST(100000000000 + n AS TEXT), 'customer.provisioned', 'customer/C-' || CAST(n AS TEXT), 'C-' || CAST(n AS TEXT), \
+    '{\"data\": {\"customer_id\": \"C-' || CAST(n AS TEXT) || '\"}}', 1, 1, 0, 'published' FROM numbers";
+
+/// Makers of the heat pumps that [`add_pumps`] adds.
+pub(crate) const MAKERS: usize = 20;
+
+/// A heat pump for each of so many customers; one in fifty is lost.
+pub(crate) async fn add_pumps(store: &Store, pumps: u64) -> anyhow::Result<()> {
+    let settings = Settings { url: store.url.clone(), targets: Vec::new(), works: false };
+    let clock = Clock::system();
+    let (opened, writer) = podero_bridge::store::Store::open(settings, clock.clone()).await?;
+    let writing = tokio::spawn(writer.run());
+    for (number, is_connected) in [(0_u32, true), (1, false)] {
+        let [user, heat_pump] = [1_u128, 2].map(|kind| Uuid::from_u128((u128::from(number) << 8) + kind));
+        let watched = format!("INSERT INTO watched (user_id, due_at, since, roster) VALUES ('{user}', 0, 0, 0)");
+        store.run(watched).await?;
+        let now = clock.now();
+        let shown = Observation {
+            heat_pump,
+            is_authenticated: Some(is_connected),
+            updated_at: Some(now),
+            manufacturer: Some("Maker 0".to_owned()),
+            model: Some("Model".to_owned()),
+            ..Observation::default()
+        };
+        let outages = Outages::default();
+        let around = DiffContext::plain(user, Some("C-0"), &outages);
+        let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
+        let connected = Observation { is_authenticated: Some(true), ..shown.clone() };
+        let first = alert::diff(None, &connected, &around, now, &policy);
+        let change = if is_connected { first } else { alert::diff(Some(&first.seen), &shown, &around, now, &policy) };
+        opened.observe(Observed { user, changes: vec![change], due_at: now }).await?;
+    }
+    drop(opened);
+    writing.await?;
+    grow(store, &format!("{};", of_each(pumps, FLEET))).await
+}
+
+/// Copies of the two heat pumps of [`add_pumps`], the first of which is connected.
+const FLEET: &str = "INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, record, version, checked_at, \
+    manufacturer, region, lost_at) \
+    SELECT '00000000-0000-4000-8002-' || CAST(100000000000 + n AS TEXT), '00000000-0000-4000-8001-' || \
+    CAST(100000000000 + n AS TEXT), 'C-' || CAST(n AS TEXT), t.knowledge, 0, t.has_alert, \
+    replace(replace(replace(replace(t.record, t.heat_pump, '00000000-0000-4000-8002-' || CAST(100000000000 + n AS TEXT)), t.user_id, \
+    '00000000-0000-4000-8001-' || CAST(100000000000 + n AS TEXT)), '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), '\"Maker 0\"', \
+    '\"Maker ' || CAST(n % 20 AS TEXT) || '\"'), t.version, t.checked_at, 'Maker ' || CAST(n % 20 AS TEXT), t.region, t.lost_at \
+    FROM numbers JOIN pumps t ON t.has_alert = CASE WHEN n % 50 = 0 THEN 1 ELSE 0 END";
 
 /// Runs statements that write much. Their work, on the disk as well, is no part of what is measured: it is over when this returns.
 async fn grow(store: &Store, statements: &str) -> anyhow::Result<()> {

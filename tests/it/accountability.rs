@@ -10,13 +10,14 @@ use futures_util::{StreamExt, stream};
 use podero_bridge::admin::{AccessRefusal, ApiMethod, ApiRoute};
 use podero_bridge::app::Limits;
 use podero_bridge::clock::Clock;
+use podero_bridge::console::ConsoleRoute;
 use podero_bridge::domain::audit::{
     Action, AuditEntry, AuditTarget, NOTE_CHARS_MAX, REFUSALS_A_MINUTE_MAX, TargetKind,
 };
 use podero_bridge::domain::call::Operation;
-use podero_bridge::domain::identity::{Actor, Role};
+use podero_bridge::domain::identity::{Actor, LOGIN_LINK, Role};
 use podero_bridge::domain::verdict::{Fate, Reason};
-use podero_bridge::store::{AuditFilter, Desk, ExportFormat, StoreView};
+use podero_bridge::store::{AuditFilter, Desk, ExportFormat, SessionHolder, StoreView};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -104,22 +105,45 @@ impl Things {
                 let [success, cancel] = ["done", "later"].map(|page| format!("https://utility.example/{page}"));
                 vec![on(&self.pump, json!({"success_url": success, "cancel_url": cancel}))]
             }
+            ApiRoute::RevokeSession => {
+                let link =
+                    world.bridge.login_link.as_deref().and_then(|link| link.split_once("link=")).expect("a link");
+                let request = world.http.post(world.operator("/console/login/link"));
+                let request = request.header("content-type", "application/x-www-form-urlencoded");
+                let request = request.header("sec-fetch-site", "same-origin").body(format!("link={}", link.1));
+                request.send().await.expect("an answer");
+                let sessions = world.get(&world.operator("/v1/sessions")).await;
+                vec![on(sessions["sessions"][0]["id"].as_str().expect("one was opened"), Value::Null)]
+            }
             ApiRoute::Livez
             | ApiRoute::Readyz
             | ApiRoute::Metrics
             | ApiRoute::OpenApi
+            | ApiRoute::Overview
+            | ApiRoute::History
             | ApiRoute::OpenEvents
             | ApiRoute::Event
+            | ApiRoute::Customers
             | ApiRoute::Customer
+            | ApiRoute::CustomerTimeline
             | ApiRoute::Team
+            | ApiRoute::TeamReview
             | ApiRoute::Member
             | ApiRoute::Parked
+            | ApiRoute::ParkedGroups
+            | ApiRoute::ParkedPreview
+            | ApiRoute::Rehearsal
             | ApiRoute::Retries
             | ApiRoute::Retry
             | ApiRoute::HeatPumps
+            | ApiRoute::Fleet
+            | ApiRoute::HeatPump
             | ApiRoute::Alerts
             | ApiRoute::Audit
-            | ApiRoute::ExportAudit => vec![on(UNKNOWN, Value::Null)],
+            | ApiRoute::ExportAudit
+            | ApiRoute::Operators
+            | ApiRoute::Settings
+            | ApiRoute::Sessions => vec![on(UNKNOWN, Value::Null)],
         }
     }
 }
@@ -151,13 +175,14 @@ async fn every_route_that_acts_leaves_its_rows_and_no_other_leaves_one() {
 }
 
 /// Commands that act, each with its acts; every other one only reads, or is a bridge or a sandbox of its own.
-const ACTS: [(&str, &[Action]); 12] = [
+const ACTS: [(&str, &[Action]); 13] = [
     ("parked retry", &[Action::EventRetry, Action::EventApprove, Action::RetryOrder]),
     ("parked stop", &[Action::RetryStop]),
     ("parked skip", &[Action::EventSkip]),
     ("operator add", &[Action::OperatorAdd]),
     ("operator change", &[Action::OperatorChange]),
     ("operator remove", &[Action::OperatorRemove]),
+    ("operator end-session", &[Action::SessionRevoke]),
     ("erase", &[Action::CustomerErase, Action::MemberErase]),
     ("import", &[Action::EventsImport]),
     ("audit export", &[Action::AuditExport]),
@@ -167,9 +192,10 @@ const ACTS: [(&str, &[Action]); 12] = [
     ("serve", &[]),
 ];
 
-const READS: [&str; 16] = [
+const READS: [&str; 17] = [
     "demo", "sandbox", "check", "explain", "test", "parked list", "parked show", "events list", "events show",
-    "customers show", "team list", "team review", "operator list", "audit list", "audit verify", "help",
+    "customers show", "team list", "team review", "operator list", "operator sessions", "audit list", "audit verify",
+    "help",
 ];
 
 /// Every command without a command of its own, as the program's help names them.
@@ -217,8 +243,8 @@ impl Files {
         Self { folder, password, events, message, copy, exported }
     }
 
-    /// The commands to be run, with their arguments; `parked` are events. `RETRY` stands for the retry that was ordered last.
-    fn steps<'a>(&'a self, parked: &'a [String]) -> Vec<(&'static str, Vec<&'a str>)> {
+    /// The commands to be run, with their arguments; `parked` are events, `session` is one at the console. `RETRY` stands for the retry that was ordered last.
+    fn steps<'a>(&'a self, parked: &'a [String], session: &'a str) -> Vec<(&'static str, Vec<&'a str>)> {
         let [password, events, message, copy, exported] =
             [&self.password, &self.events, &self.message, &self.copy, &self.exported].map(String::as_str);
         let (first, second) = (parked[0].as_str(), parked[1].as_str());
@@ -242,6 +268,9 @@ impl Files {
             ("operator change", vec!["anna", "--role", "admin"]),
             ("operator change", vec!["anna", "--password-file", password]),
             ("operator change", vec!["bert", "--role", "admin"]),
+            ("operator sessions", vec![]),
+            ("operator end-session", vec![session]),
+            ("operator end-session", vec![session]),
             ("operator remove", vec!["anna"]),
             ("operator remove", vec!["anna", "--force"]),
             ("operator remove", vec!["anna"]),
@@ -280,7 +309,10 @@ async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
     let user = std::process::Command::new("id").arg("-un").output().expect("it runs");
     let actor = Actor::Cli(String::from_utf8_lossy(&user.stdout).trim().to_owned()).to_string();
     let mut done: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (name, mut arguments) in files.steps(&parked) {
+    let (by, holder) = (Actor::Token(LOGIN_LINK.to_owned()), SessionHolder::LoginLink);
+    fixture.store.open_session(&holder, &by, Role::Admin, None).await.expect("the store is there");
+    let session = fixture.store.sessions(None).await.expect("the store is there").remove(0).id.to_string();
+    for (name, mut arguments) in files.steps(&parked, &session) {
         let retries = fixture.store.bulk_retries().await.expect("the store is there");
         let retry = retries.first().map(|retry| retry.id.clone()).unwrap_or_default();
         arguments.iter_mut().filter(|word| **word == "RETRY").for_each(|word| *word = &retry);
@@ -335,6 +367,8 @@ fn every_action_is_of_a_call_a_route_a_command_or_the_bridge() {
         Action::EventReceive,
         Action::TeamChange,
         Action::ScimChange,
+        // On the page of an owner's link.
+        Action::LinkUse,
         Action::RetryEnd,
         Action::AuditTrim,
         Action::TokenAdd,
@@ -344,8 +378,10 @@ fn every_action_is_of_a_call_a_route_a_command_or_the_bridge() {
     ];
     let of_calls = Operation::ALL.into_iter().filter_map(Action::of_call);
     let of_routes = ApiRoute::ALL.into_iter().flat_map(|route| route.row().actions.iter().copied());
+    let of_pages = ConsoleRoute::ALL.into_iter().flat_map(|route| route.row().actions.iter().copied());
     let of_commands = ACTS.into_iter().flat_map(|(_, acts)| acts.iter().copied());
-    let known: BTreeSet<Action> = of_bridge.into_iter().chain(of_calls).chain(of_routes).chain(of_commands).collect();
+    let of_callers = of_calls.chain(of_routes).chain(of_pages).chain(of_commands);
+    let known: BTreeSet<Action> = of_bridge.into_iter().chain(of_callers).collect();
     assert_eq!(known, BTreeSet::from(Action::ALL));
 }
 

@@ -13,7 +13,8 @@ use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::pump::Step;
 use podero_bridge::store::{
-    AuditFilter, AuditRecord, ChainLook, ChainWatch, Claim, Error, OCSF_VERSION, Ordered, RetryRequest, Settled, Store,
+    AuditFilter, AuditRecord, ChainLook, ChainWatch, Claim, Error, OCSF_VERSION, Ordered, ParkedFilter, RetryRequest,
+    Settled, Store,
 };
 use podero_bridge::upkeep::AuditUpkeep;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
@@ -681,10 +682,12 @@ async fn acts_and_refused_acts_have_rows(fixture: StoreFixture) {
     let unknown = EventId(fixture.clock.fresh_id());
     store.unpark(unknown, RetryRequest::Skip, &anna).await.expect("the store is there");
     fixture.ends("C-2", refused()).await;
-    let Ordered::Running(retry) = store.order_retry(None, 1_000, &anna).await.expect("the store is there") else {
+    let Ordered::Running(retry) =
+        store.order_retry(ParkedFilter::of_reason(None), 1_000, &anna).await.expect("the store is there")
+    else {
         panic!("no other runs");
     };
-    store.order_retry(None, 1_000, &anna).await.expect("the store is there");
+    store.order_retry(ParkedFilter::of_reason(None), 1_000, &anna).await.expect("the store is there");
     while store.bulk_retry(&retry.id).await.expect("the store is there").is_some_and(|retry| retry.is_running()) {
         store.retry_step(1_000).await.expect("the store is there");
         fixture.clock.advance(Duration::from_secs(1));
@@ -754,6 +757,21 @@ async fn tokens_of_the_configuration_are_compared_with_those_seen_last(fixture: 
         told(&fixture.store).await[2..],
         ["token.change done rotated admin admin", "token.change done - viewer admin", "token.remove done - admin -"]
     );
+    // Those of identity providers, one of which may have the name of another token.
+    let of_scim = async |tokens: &[(&str, &str)]| {
+        fixture.store.note_scim_tokens(tokens.iter().copied()).await.expect("the store is there");
+    };
+    of_scim(&[("grafana", "secret four"), ("okta", "secret five")]).await;
+    of_scim(&[("grafana", "secret six")]).await;
+    note(&[("grafana", Admin, "secret two")]).await;
+    of_scim(&[("grafana", "secret six")]).await;
+    assert_eq!(
+        told(&fixture.store).await[5..],
+        ["token.add done - - -", "token.add done - - -", "token.remove done - - -", "token.change done rotated - -"]
+    );
+    let rows = rows(&fixture.store).await;
+    let targets: Vec<&str> = rows[5..].iter().filter_map(|row| row.target_id.as_deref()).collect();
+    assert_eq!(targets, ["scim:grafana", "scim:okta", "scim:okta", "scim:grafana"]);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::sandbox::{self, Sandbox};
 use podero_bridge::store::{
-    ACTIVE_AGE_MAX, Asked, CallMade, Claim, NotTaken, Ordered, RetryRequest, RetryState, RowKind, Stepped, Store,
+    ACTIVE_AGE_MAX, Asked, CallMade, Claim, NotTaken, Ordered, ParkedFilter, RetryRequest, RetryState, RowKind,
+    Stepped, Store,
 };
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -251,7 +252,7 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
         fixture.clock.advance(SECOND);
     }
     let other_reason = fixture.ends("D-1", gave_up()).await;
-    let groups = fixture.store.parked_groups().await.expect("the store is there");
+    let groups = fixture.store.parked_groups(&ParkedFilter::default()).await.expect("the store is there");
     let group = groups.iter().find(|group| group.reason == "churn_brake").expect("they are listed");
     assert_eq!(group.types, [("customer.churned".to_owned(), 5)].into());
     let until = group.newest_at;
@@ -277,7 +278,11 @@ async fn an_approval_of_many_releases_what_was_seen_and_survives_a_restart(fixtu
     }
     assert_eq!((fixture.state(unseen).await, fixture.state(other_reason).await), ("parked".into(), "parked".into()));
     // Without an approval the rest goes back uncleared.
-    let ordered = fixture.store.order_retry(Some(Reason::ChurnBrake), 1_000, BY).await.expect("the store is there");
+    let ordered = fixture
+        .store
+        .order_retry(ParkedFilter::of_reason(Some(Reason::ChurnBrake)), 1_000, BY)
+        .await
+        .expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(ref retry) if !retry.approve && retry.total == 1), "{ordered:?}");
     other.retry_step(u64::MAX).await.expect("the store is there");
     assert_eq!(claimed(&fixture.store).await.work.clearance, Clearance::Unasked);
@@ -581,7 +586,7 @@ async fn of_a_wrong_export_fifty_leave_and_the_others_wait_for_a_person() {
         r#"{"all":true,"approve":true}"#,
         r#"{"reason":"gave_up","approve":true}"#,
         r#"{"approve":true}"#,
-        r#"{"reason":"churn_brake","until":"2026-10-03T12:00:00Z"}"#,
+        r#"{"reason":"churn_brake","approve":true,"source":"default"}"#,
         r#"{"reason":"churn_brake","approve":true,"until":"yesterday"}"#,
     ] {
         assert_eq!(world.post(&orders, JSON, body.into()).await.0, 400, "{body}");

@@ -3,6 +3,7 @@
 //! Every wait is a poll of a condition with a deadline: [`until`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -317,6 +318,16 @@ struct Cable {
 impl Cable {
     /// `url` must be one of the tests' own: its host is an address.
     fn to(url: &str) -> Self {
+        Self::carrying(url, carry)
+    }
+
+    /// A wire that loses each `basic.cancel` of the broker.
+    fn without_cancels(url: &str) -> Self {
+        Self::carrying(url, carry_without_cancels)
+    }
+
+    /// A wire whose way from the broker is `back`.
+    fn carrying(url: &str, back: Carry) -> Self {
         let authority = url.split(['@', '/']).find(|part| part.starts_with("127.")).unwrap_or("127.0.0.1");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let here = listener.local_addr().expect("it is bound").to_string();
@@ -326,12 +337,12 @@ impl Cable {
             for near in listener.incoming() {
                 let near = near.expect("the listener lives as long as the test");
                 let far = TcpStream::connect(&there).expect("the broker is up");
-                for (from, to) in [(&near, &far), (&far, &near)] {
+                for (from, to, carry) in [(&near, &far, carry as Carry), (&far, &near, back)] {
                     let mut from = from.try_clone().expect("descriptors are left");
                     let mut to = to.try_clone().expect("descriptors are left");
                     kept.lock().expect("nobody panicked over it").push(from.try_clone().expect("descriptors are left"));
                     std::thread::spawn(move || {
-                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = carry(&mut from, &mut to);
                         let _ = to.shutdown(Shutdown::Both);
                     });
                 }
@@ -347,6 +358,31 @@ impl Cable {
         for end in self.ends.lock().expect("nobody panicked over it").drain(..) {
             let _ = end.shutdown(Shutdown::Both);
         }
+    }
+}
+
+/// Carries bytes one way until the wire ends.
+type Carry = fn(&mut TcpStream, &mut TcpStream) -> std::io::Result<()>;
+
+fn carry(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+    std::io::copy(from, to).map(drop)
+}
+
+/// Carries the broker's frames but those of `basic.cancel`: AMQP 0-9-1, 2.3.5 (frames) and 1.8.3 (class 60, method 30).
+fn carry_without_cancels(from: &mut TcpStream, to: &mut TcpStream) -> std::io::Result<()> {
+    const METHOD: u8 = 1;
+    const CANCEL: [u8; 4] = [0, 60, 0, 30];
+    loop {
+        let mut head = [0; 7];
+        from.read_exact(&mut head)?;
+        let size = u32::from_be_bytes(head[3..].try_into().expect("the size has four bytes"));
+        // And the octet that ends a frame.
+        let mut rest = vec![0; usize::try_from(size).expect("a frame is small") + 1];
+        from.read_exact(&mut rest)?;
+        if head[0] == METHOD && rest.starts_with(&CANCEL) {
+            continue;
+        }
+        to.write_all(&[&head[..], &rest].concat())?;
     }
 }
 
@@ -594,6 +630,24 @@ async fn a_deleted_exchange_or_binding_is_declared_again() {
     send_until_routed(&url, "after all of it").await;
     until("it is stored", async || inbox.distinct().contains("after all of it")).await;
     assert_eq!(inbox.stored().len(), 5);
+    running.serves().await;
+    running.stop().await;
+}
+
+/// RabbitMQ can lose a consumer without telling it, if somebody deletes the queue and declares it again at once.
+#[tokio::test]
+async fn a_consumer_that_is_lost_without_a_word_consumes_again() {
+    let url = servers::fresh_vhost();
+    let cable = Cable::without_cancels(&url);
+    let inbox = Inbox::default();
+    let running = Running::tended(settings(&cable.url), &inbox).await;
+    let peer = Peer::connect(&url).await;
+    peer.send("before").await;
+    until("it is stored", async || inbox.stored().len() == 1).await;
+    peer.delete(INBOUND).await;
+    send_until_routed(&url, "after").await;
+    until("it is stored", async || inbox.distinct().contains("after")).await;
+    assert_eq!(inbox.stored().len(), 2);
     running.serves().await;
     running.stop().await;
 }

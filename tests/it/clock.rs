@@ -13,8 +13,8 @@ use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict};
 use podero_bridge::domain::{CustomerId, EventId, Timestamp};
 use podero_bridge::store::{
-    Ceilings, Claim, Member, OpenEvent, OpenFilter, OpenState, Ordered, PublishOutcome, REPLICA_LIFE, Receipt,
-    RetryRequest, Roster, Settings, Stepped, Store, Target, WaitsFor,
+    Ceilings, Claim, Member, OpenEvent, OpenFilter, OpenState, Ordered, ParkedFilter, PublishOutcome, REPLICA_LIFE,
+    Receipt, RetryRequest, Roster, Settings, Stepped, Store, Target, WaitsFor,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -224,7 +224,11 @@ async fn what_was_parked_then_is_covered_by_a_retry_of_many(fixture: ClockFixtur
     fixture.happened("C-1").await;
     fixture.end_head(Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() }).await;
     fixture.set_right();
-    let ordered = fixture.store.order_retry(Some(Reason::Refused), 10, BY).await.expect("the store is there");
+    let ordered = fixture
+        .store
+        .order_retry(ParkedFilter::of_reason(Some(Reason::Refused)), 10, BY)
+        .await
+        .expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(retry) if retry.total == 1));
     let stepped = fixture.store.retry_step(1_000).await.expect("the store is there");
     assert!(matches!(stepped, Stepped::Retried { count: 1, .. }), "{stepped:?}");

@@ -22,6 +22,12 @@ mod chaos;
 mod clock;
 // The commands on a store.
 mod commands;
+// The console, as a browser uses it.
+mod console;
+mod console_browser;
+// Its login by OpenID Connect.
+mod console_oidc;
+mod console_pages;
 // The webhook endpoint and the admin API.
 mod doors;
 mod doubt;
@@ -45,6 +51,10 @@ mod operators;
 mod outbound;
 // Work that was claimed when the store went away.
 mod outage;
+// The pages by which owners of heat pumps reconnect them.
+mod reconnect;
+// The same in a browser, from the alert on the bus to its end.
+mod reconnect_story;
 // Its output, and its end.
 mod output;
 // The rehearsal of a message.
@@ -117,6 +127,7 @@ mod trees;
 mod text;
 // Answers to viewers, who see no personal data.
 mod viewers;
+mod views;
 // Alerts on the real bus.
 mod watch;
 // Events that wait, and why.

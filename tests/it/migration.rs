@@ -174,7 +174,9 @@ async fn a_store_of_a_former_version_keeps_all_that_it_holds(Empty(database): Em
         .await
         .expect("settled");
     assert_eq!(store.active_customers().await.expect("counted"), 300 / 3 - 300 / 30);
-    assert!(store.customer("C-10").await.expect("readable").expect("known").state.is_some_and(|state| state.is_null()));
+    assert!(
+        store.customer("C-10").await.expect("readable").expect("known").card.state.is_some_and(|state| state.is_null())
+    );
     drop(store);
     writer.await.expect("it ends");
 }

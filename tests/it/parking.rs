@@ -7,7 +7,7 @@ use podero_bridge::clock::Clock;
 use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::metrics::Metrics;
-use podero_bridge::store::{BulkRetry, Ordered, RetryRequest, RetryState, Stepped, Store};
+use podero_bridge::store::{BulkRetry, Ordered, ParkedFilter, RetryRequest, RetryState, Stepped, Store};
 use podero_bridge::upkeep::Counting;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn gave_up() -> Fate {
 }
 
 async fn order(store: &Store, reason: Option<Reason>, per_second: u32) -> BulkRetry {
-    match store.order_retry(reason, per_second, BY).await.expect("the store is there") {
+    match store.order_retry(ParkedFilter::of_reason(reason), per_second, BY).await.expect("the store is there") {
         Ordered::Running(retry) => retry,
         Ordered::Occupied(other) => panic!("another one runs: {other:?}"),
     }
@@ -122,7 +122,11 @@ async fn a_retry_of_many_can_be_stopped_and_only_one_runs(fixture: StoreFixture)
     }
     let retry = order(&fixture.store, None, 1).await;
     assert_eq!(step(&fixture.store).await, 1);
-    let second = fixture.store.order_retry(Some(Reason::GaveUp), 1, BY).await.expect("the store is there");
+    let second = fixture
+        .store
+        .order_retry(ParkedFilter::of_reason(Some(Reason::GaveUp)), 1, BY)
+        .await
+        .expect("the store is there");
     assert!(matches!(second, Ordered::Occupied(ref other) if other.id == retry.id), "{second:?}");
     let stopped = fixture.beside().await.stop_retry(&retry.id, BY).await.expect("the store is there").expect("known");
     assert_eq!((stopped.retried, stopped.state), (1, RetryState::Stopped));
@@ -170,7 +174,7 @@ async fn parked_events_are_paged_and_grouped(fixture: StoreFixture) {
         let () = last;
     }
     assert_eq!(read, refused_ones, "every one once, oldest first");
-    let groups = fixture.store.parked_groups().await.expect("the store is there");
+    let groups = fixture.store.parked_groups(&ParkedFilter::default()).await.expect("the store is there");
     let groups: Vec<_> =
         groups.iter().map(|g| (g.reason.as_str(), g.count, g.retryable, g.newest_at.since(g.oldest_at))).collect();
     assert_eq!(groups, [("gave_up", 1, 1, Duration::ZERO), ("refused", 5, 5, 4 * SECOND)]);

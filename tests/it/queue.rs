@@ -16,7 +16,7 @@ use podero_bridge::inbound::mapping::mapper::Mapper;
 use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget, UNREADABLE_MAX};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::permits::Permits;
-use podero_bridge::store::{Ordered, Stepped};
+use podero_bridge::store::{Ordered, ParkedFilter, Stepped};
 use serde_json::json;
 
 use crate::bus::Bus;
@@ -131,7 +131,8 @@ async fn a_retry_of_many_waits_while_the_backlog_is_more_than_half_full(fixture:
     for customer in ["C-2", "C-3"] {
         fixture.store.accept(vec![fixture.arrival(customer, Happening::Churned)]).await.expect("the store is there");
     }
-    let ordered = fixture.store.order_retry(None, 1_000, BY).await.expect("the store is there");
+    let ordered =
+        fixture.store.order_retry(ParkedFilter::of_reason(None), 1_000, BY).await.expect("the store is there");
     assert!(matches!(ordered, Ordered::Running(_)), "{ordered:?}");
     let retried = async |backlog_max| match fixture.store.retry_step(backlog_max).await.expect("the store is there") {
         Stepped::Retried { count, .. } => count,

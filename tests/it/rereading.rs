@@ -15,8 +15,8 @@ use podero_bridge::inbound::{AllowedTypes, Backlog, Inbox, TreeBudget};
 use podero_bridge::metrics::Metrics;
 use podero_bridge::permits::Permits;
 use podero_bridge::store::{
-    EventSummary, EventView, NotTaken, Ordered, ReadAgain, RetryRequest, RetryState, RowKind, Stepped, Store,
-    UnreadMessage,
+    EventSummary, EventView, NotTaken, Ordered, ParkedFilter, ReadAgain, RetryRequest, RetryState, RowKind, Stepped,
+    Store, UnreadMessage,
 };
 use serde_json::{Value, json};
 
@@ -220,10 +220,14 @@ async fn what_was_cut_cannot_be_read_again_and_a_retry_of_many_knows(fixture: St
         let headers = BTreeMap::from([("body_bytes".to_owned(), "7".to_owned())]);
         parks(&fixture, Frame { headers, ..frame(&format!(r#"{{"nr": "C-{number}"}}"#)) }).await;
     }
-    let groups = fixture.store.parked_groups().await.expect("the store is there");
+    let groups = fixture.store.parked_groups(&ParkedFilter::default()).await.expect("the store is there");
     let groups: Vec<_> = groups.iter().map(|group| (&*group.reason, group.count, group.retryable)).collect();
     assert_eq!(groups, [("too_large", 1, 0), ("untranslatable", 3, 3)]);
-    let ordered = fixture.store.order_retry(Some(Reason::Untranslatable), 1, BY).await.expect("the store is there");
+    let ordered = fixture
+        .store
+        .order_retry(ParkedFilter::of_reason(Some(Reason::Untranslatable)), 1, BY)
+        .await
+        .expect("the store is there");
     let Ordered::Running(ordered) = ordered else { panic!("nothing else runs") };
     assert_eq!(ordered.total, 3);
     let step = async || match fixture.store.retry_step(u64::MAX).await.expect("the store is there") {

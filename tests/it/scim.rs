@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use podero_bridge::domain::plan::Policy;
-use podero_bridge::domain::scim::{RoleFrom, ScimDocument, ScimError, ScimGroup, ScimWrite};
+use podero_bridge::domain::scim::{KnownUser, RoleFrom, ScimDocument, ScimError, ScimGroup, ScimWrite};
 use podero_bridge::domain::team::{Colleague, MemberField, MemberId, MemberWork, PoderoRole};
-use podero_bridge::domain::verdict::Fate;
+use podero_bridge::domain::verdict::{Fate, Reason};
 use podero_bridge::domain::work::LaneWork;
-use podero_bridge::store::{Claim, ScimAnswer, ScimAsk, ScimRequest, Store};
+use podero_bridge::store::{Claim, RetryRequest, ScimAnswer, ScimAsk, ScimRequest, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,6 +28,9 @@ on_both_databases! {
     a_user_who_left_long_ago_is_forgotten
     of_two_requests_at_once_one_keeps_enough_admins
     a_late_request_changes_no_user_that_was_made_anew
+    a_user_who_never_joined_is_forgotten
+    an_external_id_leads_to_one_member_also_after_a_deletion
+    a_group_of_many_is_stored_as_a_set
 }
 
 fn core(toml: &str) -> Policy {
@@ -152,6 +155,104 @@ async fn a_user_who_left_long_ago_is_forgotten(fixture: StoreFixture) {
     assert!(known.record.is_none() && known.view(RoleFrom::Groups).is_none(), "{known:?}");
 }
 
+async fn a_user_who_never_joined_is_forgotten(fixture: StoreFixture) {
+    let day = Duration::from_secs(86_400);
+    let make = async |name: &str, id: u128, active: bool| {
+        let document = ScimDocument { active, says_active: true, ..person(name) };
+        let (id, write) = (Uuid::from_u128(id).to_string(), Box::new(ScimWrite::Create(document)));
+        let ask = ScimAsk::User { member: member(name), id, write };
+        fixture.store.scim_write(request(&fixture, &core(""), ask)).await.expect("the store is there");
+    };
+    make("mia", 1, false).await;
+    // A join that a person skips.
+    make("eve", 2, true).await;
+    let claim = claimed(&fixture.store).await.expect("it is due");
+    let refused = Fate::Parked { reason: Reason::EmailTaken, detail: "taken".to_owned() };
+    let verdict = claim.work.settle_with(refused, fixture.clock.now(), &core(""));
+    fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+    // One who is a member, and one of whom something is under way.
+    make("ida", 3, true).await;
+    apply(&fixture).await;
+    make("ben", 4, true).await;
+    fixture.clock.advance(day);
+    // Later than the others, by a moment.
+    make("tom", 5, false).await;
+    let names = async || {
+        let users = fixture.store.scim_users().await.expect("there");
+        users.into_iter().filter(|user| user.record.is_some()).map(|user| user.member.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(fixture.store.forget_members(day).await.expect("there"), 1);
+    assert_eq!(names().await, ["ben", "eve", "ida", "tom"], "a parked join waits for a person");
+    fixture.store.unpark(claim.work.event.id, RetryRequest::Skip, BY).await.expect("there").expect("it is parked");
+    assert_eq!(fixture.store.forget_members(day).await.expect("there"), 1);
+    assert_eq!(names().await, ["ben", "ida", "tom"]);
+    let timeline = fixture.store.member(&member("eve")).await.expect("there").expect("its event is kept");
+    assert_eq!(timeline.events.len(), 1, "what happened stays, without the person");
+    assert_eq!(fixture.store.forget_members(day).await.expect("there"), 0);
+}
+
+async fn an_external_id_leads_to_one_member_also_after_a_deletion(fixture: StoreFixture) {
+    let ask = async |ask: ScimAsk| {
+        let request = ScimRequest { is_final: true, ..request(&fixture, &core(""), ask) };
+        fixture.store.scim_write(request).await.expect("the store is there")
+    };
+    let id = |number: u128| Uuid::from_u128(number).to_string();
+    let linked = async |name: &str, number: u128, external_id: &str| {
+        let document = ScimDocument { external_id: Some(external_id.to_owned()), ..person(name) };
+        let write = Box::new(ScimWrite::Replace(document));
+        ask(ScimAsk::User { member: member(name), id: id(number), write }).await
+    };
+    create(&fixture, &fixture.store, "mia", 1).await;
+    apply(&fixture).await;
+    assert!(matches!(linked("mia", 1, "O-1").await, ScimAnswer::Done { .. }));
+    assert_eq!(fixture.store.scim_member("O-1").await.expect("there"), Some(member("mia")));
+    ask(ScimAsk::Delete { member: member("mia"), id: id(1) }).await;
+    apply(&fixture).await;
+    assert_eq!(fixture.store.scim_member("O-1").await.expect("there"), Some(member("mia")), "it is the same person");
+    // A request that did not know it makes no second member.
+    let document = ScimDocument { external_id: Some("O-1".to_owned()), ..person("eve") };
+    let write = Box::new(ScimWrite::Create(document));
+    let answer = ask(ScimAsk::User { member: member("O-1"), id: id(2), write }).await;
+    assert!(matches!(answer, ScimAnswer::Refused(ScimError { status: 409, .. })), "{answer:?}");
+    // One who is there and gets the id of one who is gone has it from then on.
+    create(&fixture, &fixture.store, "ida", 3).await;
+    apply(&fixture).await;
+    assert!(matches!(linked("ida", 3, "O-1").await, ScimAnswer::Done { .. }));
+    assert_eq!(fixture.store.scim_member("O-1").await.expect("there"), Some(member("ida")));
+    create(&fixture, &fixture.store, "tom", 4).await;
+    let double = linked("tom", 4, "O-1").await;
+    assert!(matches!(double, ScimAnswer::Refused(ScimError { status: 409, .. })), "{double:?}");
+}
+
+async fn a_group_of_many_is_stored_as_a_set(fixture: StoreFixture) {
+    const MANY: u128 = 40;
+    let name = |number: u128| format!("M-{number:03}");
+    for number in 1..=MANY {
+        create(&fixture, &fixture.store, &name(number), number).await;
+    }
+    while let Some(claim) = claimed(&fixture.store).await {
+        let verdict = claim.work.settle_with(Fate::Applied { stale: Vec::new() }, fixture.clock.now(), &core(""));
+        fixture.store.settle(&claim, verdict, Vec::new()).await.expect("the store is there");
+    }
+    fixture.clock.advance(Duration::from_secs(1));
+    let policy = core("allow_admins = true");
+    let add = || ScimAsk::Group {
+        group: ScimGroup::Admin,
+        members: (1..=MANY).map(|number| (member(&name(number)), true)).collect(),
+    };
+    let asked = async || fixture.store.scim_write(request(&fixture, &policy, add())).await.expect("there");
+    let ScimAnswer::Done { users, events } = asked().await else { panic!("done") };
+    assert_eq!((users.len(), events.len()), (40, 40));
+    let is_in =
+        |user: &KnownUser| user.view(RoleFrom::Groups).is_some_and(|view| view.groups.contains(&ScimGroup::Admin));
+    assert!(users.iter().all(is_in));
+    assert_eq!(fixture.store.scim_users().await.expect("there"), users, "what is answered is what is read");
+    // The same again makes nothing: each has one event that is under way.
+    let ScimAnswer::Done { events, .. } = asked().await else { panic!("done") };
+    assert!(events.is_empty(), "{events:?}");
+    assert!(fixture.store.scim_users().await.expect("there").iter().all(|user| user.open.len() == 1));
+}
+
 async fn a_late_request_changes_no_user_that_was_made_anew(fixture: StoreFixture) {
     let ask = async |ask: ScimAsk| {
         let request = ScimRequest { is_final: true, ..request(&fixture, &core(""), ask) };
@@ -159,7 +260,7 @@ async fn a_late_request_changes_no_user_that_was_made_anew(fixture: StoreFixture
     };
     let id = |number: u128| Uuid::from_u128(number).to_string();
     let delete = |number: u128| ScimAsk::Delete { member: member("mia"), id: id(number) };
-    let join = || ScimAsk::Group { group: ScimGroup::Staff, members: vec![(member("mia"), true)] };
+    let join = || ScimAsk::Group { group: ScimGroup::Staff, members: [(member("mia"), true)].into() };
     create(&fixture, &fixture.store, "mia", 1).await;
     apply(&fixture).await;
     assert!(matches!(ask(delete(1)).await, ScimAnswer::Done { .. }));
@@ -479,6 +580,18 @@ async fn members_whom_events_named_are_found_and_taken_over() {
     assert_eq!((status, &user["externalId"], &user["id"]), (200, &json!("O-1"), &json!(id)), "{user}");
     shows(&world, &id, "settled").await;
     assert_eq!(user_at_podero(&world, "M-1").await.expect("the same member")["first_name"], "Maria");
+    let row = world.get(&world.operator("/v1/team")).await["members"][0].clone();
+    assert_eq!(
+        (&row["member_id"], &row["origin"]),
+        (&json!("M-1"), &json!("event")),
+        "an event named them first: {row}"
+    );
+    // Deleted and made again by the id that the provider has for them: the same member.
+    assert_eq!(ask(&world, "DELETE", &format!("/Users/{id}"), None).await.0, 204);
+    until("Podero has removed them", async || user_at_podero(&world, "M-1").await.is_none().then_some(())).await;
+    let id = provisioned(&world, "mia", "O-1").await;
+    assert!(user_at_podero(&world, "O-1").await.is_none());
+    assert_eq!(user_at_podero(&world, "M-1").await.expect("the same member")["first_name"], "mia");
     // The word of HR counts, and is shown.
     let now = podero_bridge::clock::Clock::system().now().to_string();
     let left = event("e2", "team.member_left", &now, &json!({"member_id": "M-1"}));
@@ -490,7 +603,7 @@ async fn members_whom_events_named_are_found_and_taken_over() {
         (user["active"] == json!(false)).then_some(())
     })
     .await;
-    assert_eq!(invitations(&world).await, 1);
+    assert_eq!(invitations(&world).await, 2, "one for each time they joined");
     world.bridge.stop().await;
 }
 

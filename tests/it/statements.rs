@@ -9,8 +9,10 @@ use podero_bridge::domain::Timestamp;
 use podero_bridge::domain::audit::{Action, AuditEntry, AuditTarget, TargetKind};
 use podero_bridge::domain::call::Operation;
 use podero_bridge::domain::event::{Details, Field, Happening};
+use podero_bridge::domain::scim::{RoleFrom, ScimDocument, ScimGroup, ScimWrite};
+use podero_bridge::domain::team::MemberId;
 use podero_bridge::domain::verdict::{Fate, Verdict};
-use podero_bridge::store::{CallMade, Claim};
+use podero_bridge::store::{CallMade, Claim, ScimAnswer, ScimAsk, ScimRequest};
 use sqlx::{Connection, PgConnection};
 use tokio::task::spawn_blocking;
 
@@ -27,6 +29,9 @@ const BASELINE: [Baseline; 2] = [
     // A group under load.
     Baseline { events: 64, accept: 6, claim: 6, settle: 9 },
 ];
+
+/// Statements of a request of SCIM that makes members admins, its transaction's beginning and end included.
+const GROUP_OF_SCIM: i64 = 17;
 
 /// Limit for an event in a group under load.
 const EACH_MAX: f64 = 0.6;
@@ -113,6 +118,37 @@ async fn measured(fixture: &StoreFixture, counter: &mut Counter, events: usize) 
     Baseline { events, accept, claim, settle: counter.next().await }
 }
 
+/// Makes users, and counts the statements of the request that puts them into the group `admin`.
+async fn of_a_group(fixture: &StoreFixture, counter: &mut Counter, numbers: std::ops::Range<u128>) -> i64 {
+    let toml = "[team]\nenabled = true\nallow_admins = true";
+    let config = podero_bridge::config::Config::parse(toml, &std::collections::BTreeMap::new(), true);
+    let policy = config.expect("the settings are valid").policy;
+    let member = |number: u128| MemberId::accept(&format!("M-{number}")).expect("valid");
+    let ask = async |ask: ScimAsk| {
+        let request = ScimRequest {
+            token: "entra".into(),
+            ask,
+            raw: Vec::new(),
+            policy: policy.clone(),
+            role_from: RoleFrom::Groups,
+            began: fixture.clock.now(),
+            is_final: true,
+        };
+        let answer = fixture.store.scim_write(request).await.expect("the store is there");
+        assert!(matches!(answer, ScimAnswer::Done { .. }), "{answer:?}");
+    };
+    for number in numbers.clone() {
+        let user =
+            serde_json::json!({"userName": format!("m{number}@example.com"), "externalId": format!("M-{number}")});
+        let write = Box::new(ScimWrite::Create(ScimDocument::read(&user).expect("a user")));
+        ask(ScimAsk::User { member: member(number), id: uuid::Uuid::from_u128(number).to_string(), write }).await;
+    }
+    counter.next().await;
+    let members = numbers.map(|number| (member(number), true)).collect();
+    ask(ScimAsk::Group { group: ScimGroup::Admin, members }).await;
+    counter.next().await
+}
+
 #[tokio::test]
 async fn an_event_costs_postgres_as_many_statements_as_written_down() {
     let postgres = spawn_blocking(Postgres::start).await.expect("a cluster");
@@ -125,6 +161,10 @@ async fn an_event_costs_postgres_as_many_statements_as_written_down() {
         let found = measured(&fixture, &mut counter, baseline.events).await;
         assert_eq!(found, baseline, "what a change costs, and what is written down in tests/it/statements.rs");
     }
+    // A group of SCIM costs the same, however many it moves.
+    let few = of_a_group(&fixture, &mut counter, 1..3).await;
+    let many = of_a_group(&fixture, &mut counter, 10..74).await;
+    assert_eq!((few, many), (GROUP_OF_SCIM, GROUP_OF_SCIM), "what a request about a group costs");
     let [_, Baseline { events, accept, claim, settle }] = BASELINE;
     let each = (accept + claim + settle) as f64 / events as f64;
     assert!(each <= EACH_MAX, "{each} statements an event, of at most {EACH_MAX}");

@@ -524,7 +524,7 @@ async fn a_save_keeps_the_customer_and_extends_the_lease(fixture: LaneFixture) {
     fixture.clock.advance(Duration::from_secs(2));
     assert!(fixture.claim().await.is_none(), "the first lease would have lapsed");
     let view = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
-    assert_eq!(view.state.expect("its facts")["podero"]["user"]["is"], "present");
+    assert_eq!(view.card.state.expect("its facts")["podero"]["user"]["is"], "present");
 }
 
 async fn a_retry_holds_its_lane_until_it_is_due_and_no_other_lane(fixture: LaneFixture) {
@@ -700,8 +700,8 @@ async fn a_settlement_is_one_transaction(fixture: LaneFixture) {
     assert_eq!(view.event.detail.as_deref(), Some("superseded in part: home/main"));
     assert_eq!((view.calls[0].operation.as_str(), view.calls[0].took_ms), ("delete_user", 12));
     let customer = fixture.store.customer("C-1").await.expect("the store is there").expect("it is known");
-    assert_eq!(customer.state.as_ref().expect("its facts")["podero"]["departed"], Uuid::from_u128(1).to_string());
-    assert!(customer.heat_pumps[0].is_retired);
+    assert_eq!(customer.card.state.as_ref().expect("its facts")["podero"]["departed"], Uuid::from_u128(1).to_string());
+    assert!(customer.card.heat_pumps[0].is_retired);
     assert!(open_alerts(&fixture).await.is_empty());
     let topics: Vec<Topic> = fixture.due().await.iter().map(|notice| notice.topic).collect();
     assert_eq!(topics, [Topic::CustomerOffboarded, Topic::HeatPumpReconnected]);

@@ -15,6 +15,7 @@ use podero_bridge::domain::alert::{
 };
 use podero_bridge::domain::notice::Notice;
 use podero_bridge::domain::partner_health::{CircuitCause, PartnerHealth};
+use podero_bridge::domain::reconnect::LinkSigner;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -179,6 +180,33 @@ fn every_alert_fits_into_the_fields_of_every_tool() {
             let secret = [&opens, &closes].map(|request| request.to_string().contains("@"));
             assert_eq!(secret, [false, false], "ids only");
         }
+    }
+}
+
+/// The link by which the customer reconnects the heat pump is in each tool's ticket, and in no resolve.
+#[test]
+fn every_tool_gets_the_link_for_the_customer() {
+    let none = Outages::default();
+    let signer =
+        LinkSigner { base_url: "https://heat.utility.example".to_owned(), secret: "a-secret-of-the-tests".repeat(2) };
+    let around = DiffContext { links: Some(&signer), ..DiffContext::plain(Uuid::from_u128(1), Some("C-1"), &none) };
+    let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
+    let shown = |is| Observation {
+        heat_pump: Uuid::from_u128(2),
+        is_authenticated: Some(is),
+        updated_at: Some(at(0)),
+        ..Observation::default()
+    };
+    let before = diff(None, &shown(true), &around, at(0), &policy).seen;
+    let lost = diff(Some(&before), &shown(false), &around, at(1), &policy);
+    let [trigger] = &lost.notices[..] else { panic!("an alert: {lost:?}") };
+    let [resolve] = &retire(&lost.seen, Resolution::Reconnected, at(2)).notices[..] else { panic!("a resolve") };
+    let link = signer.link(Uuid::from_u128(2), Uuid::from_u128(1), at(1));
+    assert_eq!(trigger.data["reconnect_url"], json!(link));
+    for tool in TOOLS {
+        let program = Program::of(tool);
+        assert!(program.run(&published(trigger)).to_string().contains(&link), "{tool}");
+        assert!(!program.run(&published(resolve)).to_string().contains("heat.utility.example"), "{tool}");
     }
 }
 

@@ -135,11 +135,13 @@ impl Filled {
     fn paths(&self, route: ApiRoute) -> Vec<String> {
         let events: Vec<&str> = self.events.iter().map(String::as_str).collect();
         let ids = match route {
-            ApiRoute::Event | ApiRoute::RetryParked | ApiRoute::SkipParked => events,
-            ApiRoute::Customer => vec!["C-1", "C-3", "C-9"],
+            ApiRoute::Event | ApiRoute::Rehearsal | ApiRoute::RetryParked | ApiRoute::SkipParked => events,
+            ApiRoute::Customer | ApiRoute::CustomerTimeline => vec!["C-1", "C-3", "C-9"],
             ApiRoute::Member => vec!["M-1"],
             ApiRoute::Retry | ApiRoute::StopRetry => vec![&*self.retry],
-            ApiRoute::ReconnectLink => vec![&*self.pump],
+            ApiRoute::HeatPump | ApiRoute::ReconnectLink => vec![&*self.pump],
+            ApiRoute::Customers => return vec!["/v1/customers?email=C-1%40example.com".to_owned()],
+            ApiRoute::RevokeSession => Vec::new(),
             ApiRoute::OpenEvents => {
                 return ["pending", "scheduled", "waiting", "parked"]
                     .map(|state| format!("/v1/events?state={state}"))
@@ -149,14 +151,23 @@ impl Filled {
             | ApiRoute::Readyz
             | ApiRoute::Metrics
             | ApiRoute::OpenApi
+            | ApiRoute::Overview
+            | ApiRoute::History
             | ApiRoute::Team
+            | ApiRoute::TeamReview
             | ApiRoute::Parked
+            | ApiRoute::ParkedGroups
+            | ApiRoute::ParkedPreview
             | ApiRoute::OrderRetry
             | ApiRoute::Retries
             | ApiRoute::HeatPumps
+            | ApiRoute::Fleet
             | ApiRoute::Alerts
             | ApiRoute::Audit
-            | ApiRoute::ExportAudit => {
+            | ApiRoute::ExportAudit
+            | ApiRoute::Operators
+            | ApiRoute::Settings
+            | ApiRoute::Sessions => {
                 let path = route.row().path;
                 return vec![path.to_owned(), format!("{path}?limit=x")];
             }

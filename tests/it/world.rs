@@ -194,6 +194,14 @@ impl World {
         sqlx::query_scalar(rows).bind(action).fetch_all(&mut store).await.expect("the audit log")
     }
 
+    /// The actions of an actor's rows of the audit log that were done or refused by a rule, in order; without refused access.
+    pub async fn rows_by(&self, actor: &str) -> Vec<String> {
+        sqlx::any::install_default_drivers();
+        let mut store = AnyConnection::connect(&self.store).await.expect("the store is there");
+        let rows = "SELECT action FROM audit WHERE actor = $1 AND action <> 'access.use' ORDER BY id";
+        sqlx::query_scalar(rows).bind(actor).fetch_all(&mut store).await.expect("the audit log")
+    }
+
     /// Waits until every part says that it is well.
     pub async fn ready(&self) {
         until("the bridge is ready", async || {

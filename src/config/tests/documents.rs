@@ -43,6 +43,7 @@ fn default_toml(key: &KeyInfo) -> Option<String> {
         Form::Whole | Form::Number | Form::Flag => text.to_owned(),
         Form::Text | Form::TextOrWhole | Form::Secret => format!("{text:?}"),
         Form::List | Form::Secrets => items(text),
+        Form::Pairs => unreachable!("no table of texts has a default"),
     })
 }
 

@@ -47,6 +47,13 @@ pub struct Observation {
     pub reconnect_url: Option<String>,
 }
 
+impl Observation {
+    /// True if Podero asks the owner to log in again at the manufacturer, or shows a page for that: the owner can mend it.
+    pub fn asks_owner(&self) -> bool {
+        self.is_authenticated == Some(false) || self.wants_reauthentication || self.reconnect_url.is_some()
+    }
+}
+
 /// The values of `connection_status`; another value counts as none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Podero's words; no page explains them")]

@@ -31,6 +31,7 @@ use super::severity::{Severities, Severity};
 use crate::domain::Timestamp;
 use crate::domain::link;
 use crate::domain::notice::{Notice, Topic};
+use crate::domain::reconnect::LinkSigner;
 
 /// Limit of looks that are remembered, to know the usual time between two.
 const GAPS_MAX: usize = 8;
@@ -149,12 +150,14 @@ pub struct DiffContext<'a> {
     pub is_leaving: bool,
     /// The outages that are suspected or open.
     pub outages: &'a Outages,
+    /// The signer of links to pages of the bridge's own; `None`: alerts carry Podero's address, if it shows one.
+    pub links: Option<&'a LinkSigner>,
 }
 
 impl<'a> DiffContext<'a> {
     /// The context of a pump whose owner stays, without regions.
     pub fn plain(user: Uuid, customer: Option<&'a str>, outages: &'a Outages) -> Self {
-        Self { user, customer, region: None, is_leaving: false, outages }
+        Self { user, customer, region: None, is_leaving: false, outages, links: None }
     }
 }
 
@@ -487,7 +490,7 @@ impl PumpRecord {
 
     /// Opens an alert and publishes it.
     fn open(&mut self, cause: Cause, since: Timestamp, sighting: Sighting<'_>) -> Notice {
-        let Sighting { observation, now, policy, .. } = sighting;
+        let Sighting { now, policy, .. } = sighting;
         let thing = match cause {
             Cause::Unstable | Cause::NeverConnected => cause.name(),
             Cause::NeedsReauthentication
@@ -503,8 +506,7 @@ impl PumpRecord {
         let alert = OpenAlert { occurrence, cause, severity: Some(severity), since, detected_at: now };
         let key = dedup_key(self.heat_pump, cause);
         let mut data = self.about(alert.occurrence(&key).trigger(cause.summary()));
-        let may_go_out = |url: &&String| link::may_go_out(url);
-        data["reconnect_url"] = json!(observation.reconnect_url.as_ref().filter(may_go_out));
+        data["reconnect_url"] = json!(self.reconnect_url(since, sighting));
         let topic = match cause {
             Cause::NeverConnected => Topic::HeatPumpNeverConnected,
             Cause::Unstable
@@ -518,6 +520,16 @@ impl PumpRecord {
         let notice = self.notice(&alert, topic, now, data);
         self.alert = Some(alert);
         notice
+    }
+
+    /// The address by which the owner can mend it, if they can: the same for one loss.
+    fn reconnect_url(&self, since: Timestamp, sighting: Sighting<'_>) -> Option<String> {
+        let Sighting { observation, around, .. } = sighting;
+        let url = match around.links {
+            Some(links) => observation.asks_owner().then(|| links.link(self.heat_pump, self.user, since)),
+            None => observation.reconnect_url.clone(),
+        };
+        url.filter(|url| link::may_go_out(url))
     }
 
     /// Ends the open alert, if there is one, and publishes that.

@@ -11,6 +11,7 @@ use super::super::fixtures::*;
 use super::*;
 use crate::domain::Timestamp;
 use crate::domain::notice::{Notice, Topic};
+use crate::domain::reconnect::LinkSigner;
 
 const MINUTE: i64 = 60;
 
@@ -21,7 +22,7 @@ fn watch() -> WatchPolicy {
 
 /// A context without outages of its own, whose owner stays.
 fn around(outages: &Outages) -> DiffContext<'_> {
-    DiffContext { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages }
+    DiffContext { user: uuid(1), customer: Some("C-1"), region: None, is_leaving: false, outages, links: None }
 }
 
 /// One poll's answer; letters make a history readable.
@@ -91,6 +92,45 @@ fn polled_in(
 fn marks(told: &[(usize, Notice)]) -> Vec<(usize, char)> {
     let mark = |notice: &Notice| if notice.data["action"] == "trigger" { '+' } else { '-' };
     told.iter().map(|(poll, notice)| (*poll, mark(notice))).collect()
+}
+
+/// With a signer the alert of a loss that its owner can mend carries a link of the bridge's own, the same for one loss.
+#[test]
+fn an_alert_carries_the_link_of_its_own_loss_where_the_owner_can_mend_it() {
+    let outages = Outages::default();
+    let signer = LinkSigner {
+        base_url: "https://heat.example".to_owned(),
+        secret: "0123456789abcdef0123456789abcdef".to_owned(),
+    };
+    let around = DiffContext { links: Some(&signer), ..around(&outages) };
+    let policy = WatchPolicy { disconnect_after: Duration::ZERO, disconnect_polls: 1, ..WatchPolicy::DEFAULT };
+    let shown = |change: &dyn Fn(&mut Observation)| {
+        let mut shown = Observation {
+            heat_pump: uuid(2),
+            is_authenticated: Some(true),
+            updated_at: Some(at(99_000)),
+            ..Observation::default()
+        };
+        change(&mut shown);
+        shown
+    };
+    let before = diff(None, &shown(&|_| ()), &around, at(99_000), &policy).seen;
+    let told = |around: &DiffContext<'_>, change: &dyn Fn(&mut Observation)| {
+        let change = diff(Some(&before), &shown(change), around, at(99_001), &policy);
+        let [trigger] = &change.notices[..] else { panic!("an alert: {change:?}") };
+        trigger.data["reconnect_url"].clone()
+    };
+    let link = json!(signer.link(uuid(2), uuid(1), at(99_001)));
+    let lapsed = |seen: &mut Observation| seen.is_authenticated = Some(false);
+    assert_eq!([told(&around, &lapsed), told(&around, &lapsed)], [link.clone(), link.clone()]);
+    assert_eq!(told(&around, &|seen| seen.wants_reauthentication = true), link);
+    let with_page = |seen: &mut Observation| {
+        (seen.is_authenticated, seen.reconnect_url) = (Some(false), Some("https://podero.example/a".to_owned()));
+    };
+    assert_eq!(told(&around, &with_page), link, "the bridge's own goes first");
+    assert_eq!(told(&DiffContext { links: None, ..around }, &with_page), json!("https://podero.example/a"));
+    let broken = |seen: &mut Observation| seen.has_lifecycle_error = true;
+    assert_eq!(told(&around, &broken), json!(null), "its owner cannot mend that");
 }
 
 #[test]

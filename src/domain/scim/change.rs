@@ -5,6 +5,7 @@
 //!
 //! Before: [`super::document`], [`super::patch`], [`super::known`]. After: [`mod@super::permission`], and [`crate::store`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::Timestamp;
@@ -81,13 +82,14 @@ pub fn change_user(
         (ScimWrite::Replace(_) | ScimWrite::Patch(_), Some(record)) => record.clone(),
     };
     let facts = known.facts();
-    let role = role_asked(&record, before, &after, context)?;
+    let role = role_asked(&record, &facts, before, &after, context)?;
     let happenings = happenings(known, &facts, &after, role)?;
     keep_groups(&mut record, known, &facts, context);
-    let was = known.live().cloned();
+    let says_role = record.role_from != context.role_from
+        || before.is_none_or(|before| before.role(context.role_from) != after.role(context.role_from));
     record.document = after;
     record.role_from = context.role_from;
-    Ok(finish(known, was, record, happenings, context))
+    Ok(finish(known, Said { before, says_role }, record, happenings, context))
 }
 
 /// The effect of a DELETE.
@@ -107,27 +109,39 @@ pub fn delete_user(known: &KnownUser, context: ScimContext) -> Result<ScimChange
 /// The effect of a change of membership in a group.
 pub fn regroup(known: &KnownUser, group: ScimGroup, is_in: bool, context: ScimContext) -> ScimChange {
     let facts = known.facts();
-    let was = known.live().cloned();
-    let mut record = was.clone().unwrap_or_else(|| new_record(known.id(), context));
-    record.document = known.view(context.role_from).map(|view| view.document).unwrap_or_default();
+    let view = known.view(context.role_from);
+    let before = view.as_ref().map(|view| &view.document);
+    let mut record = known.live().cloned().unwrap_or_else(|| new_record(known.id(), context));
+    let document = before.cloned().unwrap_or_default();
+    let is_switched = record.role_from != context.role_from;
+    // Asked before the groups change: what they, or the roles, said until now counts from this request on.
+    let by_switch = role_asked(&record, &facts, before, &document, context);
     keep_groups(&mut record, known, &facts, context);
+    record.document = document;
+    let says_role = is_switched || (group == ScimGroup::Admin && record.in_admin != Some(is_in));
     match group {
         ScimGroup::Staff => record.in_staff = Some(is_in),
         ScimGroup::Admin => record.in_admin = Some(is_in),
     }
     let role = facts.role_over(known.observed()).unwrap_or(MemberRole::Staff);
-    let wanted = if is_in { MemberRole::Admin } else { MemberRole::Staff };
-    let counts = group == ScimGroup::Admin && context.role_from == RoleFrom::Groups && facts.is_active();
-    let is_awaited = known.awaits_demotion(&facts);
-    let changes = counts
-        && match wanted {
-            // One who is put back while the demotion waits for an approval: the newer word is an event that says so.
-            MemberRole::Admin => role != wanted || is_awaited,
-            MemberRole::Staff => role != wanted && !is_awaited,
-        };
-    let happenings = changes.then_some(TeamHappening::RoleChanged { role: wanted }).into_iter().collect();
-    record.role_from = context.role_from;
-    finish(known, was, record, happenings, context)
+    let counts = group == ScimGroup::Admin && context.role_from == RoleFrom::Groups;
+    let wanted = match &by_switch {
+        _ if counts => Some(if is_in { MemberRole::Admin } else { MemberRole::Staff }),
+        Ok(asked) if is_switched => asked.of_member,
+        Ok(_) | Err(_) => None,
+    };
+    let asks_for = |wanted: &MemberRole| match wanted {
+        // One who is put back while the demotion waits for an approval: the newer word is an event that says so.
+        MemberRole::Admin => role != *wanted || known.awaits_demotion(&facts),
+        MemberRole::Staff => role != *wanted && !known.awaits_demotion(&facts),
+    };
+    let asked = wanted.filter(|wanted| facts.is_active() && asks_for(wanted));
+    let happenings = asked.map(|role| TeamHappening::RoleChanged { role }).into_iter().collect();
+    // Roles that are none are refused where they are sent: until a request about the user itself, nothing is switched.
+    if counts || by_switch.is_ok() {
+        record.role_from = context.role_from;
+    }
+    finish(known, Said { before, says_role }, record, happenings, context)
 }
 
 /// 404: nobody has the id of the request.
@@ -142,6 +156,8 @@ fn new_record(id: String, context: ScimContext) -> ScimRecord {
         in_staff: None,
         in_admin: None,
         seen: None,
+        said: BTreeMap::new(),
+        role_said: None,
         role_from: context.role_from,
         created: context.now,
         modified: context.now,
@@ -165,9 +181,11 @@ fn leaves(known: &KnownUser, facts: &MemberFacts) -> bool {
     if facts.is_active() { !known.awaits_removal(facts) } else { known.has_parked_join(facts) }
 }
 
-/// Keeps the groups as they are shown: the facts may have moved on without a request.
+/// Keeps the groups as they are shown: the facts may have moved on without a request. Not of one who was written while the roles
+/// counted: there the groups are what the provider said last.
 fn keep_groups(record: &mut ScimRecord, known: &KnownUser, facts: &MemberFacts, context: ScimContext) {
-    if facts.is_active() && context.role_from == RoleFrom::Groups && record.in_admin.is_some() {
+    let counts = context.role_from == RoleFrom::Groups && record.role_from == RoleFrom::Groups;
+    if counts && record.in_admin.is_some() {
         record.in_admin = Some(known.is_in(ScimGroup::Admin, facts, context.role_from));
     }
 }
@@ -183,6 +201,7 @@ struct RoleAsked {
 
 fn role_asked(
     record: &ScimRecord,
+    facts: &MemberFacts,
     before: Option<&ScimDocument>,
     after: &ScimDocument,
     context: ScimContext,
@@ -192,7 +211,8 @@ fn role_asked(
         Err(_) if !after.active => MemberRole::Staff,
         role => role?,
     };
-    let by_groups = if record.in_admin == Some(true) { MemberRole::Admin } else { MemberRole::Staff };
+    let is_admin = KnownUser::is_admin_by_word(record, facts, context.role_from);
+    let by_groups = if is_admin { MemberRole::Admin } else { MemberRole::Staff };
     let is_switched = record.role_from != context.role_from;
     Ok(match context.role_from {
         RoleFrom::Roles => {
@@ -245,10 +265,19 @@ fn happenings(
     Ok(happenings)
 }
 
-/// Notes the facts as they will be, and whether anything is new.
+/// The part of a request that tells what it says.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    /// The attributes as they were shown.
+    before: Option<&'a ScimDocument>,
+    /// True if it says something of the role.
+    says_role: bool,
+}
+
+/// Notes the facts as they will be, the times of the words, and whether anything is new.
 fn finish(
     known: &KnownUser,
-    was: Option<ScimRecord>,
+    said: Said<'_>,
     mut record: ScimRecord,
     happenings: Vec<TeamHappening>,
     context: ScimContext,
@@ -257,9 +286,35 @@ fn finish(
     record.document = record.document.kept();
     let facts = known.facts_after(&happenings, time);
     record.seen = facts.is_active().then(|| SeenFacts::of(&facts, known.observed()));
-    let is_news = !happenings.is_empty() || was.as_ref() != Some(&record);
+    note_times(&mut record, known, said, &happenings, time);
+    let is_news = !happenings.is_empty() || known.live() != Some(&record);
     if is_news {
         record.modified = context.now;
     }
     ScimChange { record, happenings, time, is_news }
+}
+
+/// Notes since when the record says what it says: since this request where it differs from what was shown, else since the fact or the
+/// request before.
+fn note_times(
+    record: &mut ScimRecord,
+    known: &KnownUser,
+    said: Said<'_>,
+    happenings: &[TeamHappening],
+    time: Timestamp,
+) {
+    let (was, facts) = (known.live(), known.facts());
+    let since = |before: Option<Timestamp>, by_fact: Option<Timestamp>| before.max(by_fact).unwrap_or(time);
+    for field in MemberField::ALL {
+        let is_said = said.before.is_none_or(|before| before.text(field) != record.document.text(field));
+        let by_fact = facts.profile.get(&field).map(|fact| fact.stamp.time);
+        let at = if is_said { time } else { since(was.map(|was| was.said_at(field)), by_fact) };
+        record.said.insert(field, at);
+    }
+    let asks = happenings
+        .iter()
+        .any(|happening| matches!(happening, TeamHappening::Joined { .. } | TeamHappening::RoleChanged { .. }));
+    let by_fact = facts.role.map(|fact| fact.stamp.time);
+    let at = if asks || said.says_role { time } else { since(was.map(ScimRecord::role_said_at), by_fact) };
+    record.role_said = Some(at);
 }

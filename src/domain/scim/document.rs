@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::team::{MemberId, MemberRole, is_address};
+use super::super::team::{MemberField, MemberId, MemberRole, is_address};
 use super::super::text;
 use super::error::{ScimError, ScimType};
 use super::terms::{RoleFrom, USER_SCHEMA};
@@ -108,7 +108,8 @@ impl ScimDocument {
         Ok(())
     }
 
-    /// This document in the place of `before`. Access is not changed by what is left out: without `active` and `roles` both stay.
+    /// This document in the place of `before`. Access is not changed by what is left out: without `active` and `roles` both stay, and so
+    /// does `externalId`, by which the provider finds the user again.
     pub(super) fn in_place_of(&self, before: &Self) -> Self {
         let mut document = self.clone();
         if !self.says_active {
@@ -117,6 +118,7 @@ impl ScimDocument {
         if !self.says_roles {
             document.roles.clone_from(&before.roles);
         }
+        document.external_id = document.external_id.or_else(|| before.external_id.clone());
         document
     }
 
@@ -170,6 +172,29 @@ impl ScimDocument {
         let wanted =
             "must have an e-mail address: the primary one counts, else the only one, else `userName` if it is one";
         Err(ScimError::value("emails", wanted))
+    }
+
+    /// The text of a field of the person.
+    pub(super) fn text(&self, field: MemberField) -> Option<&str> {
+        match field {
+            MemberField::Email => self.address().ok(),
+            MemberField::FirstName => self.given_name.as_deref(),
+            MemberField::LastName => self.family_name.as_deref(),
+        }
+    }
+
+    /// Takes the text of a field of the person over from a fact. No address is none: it stays.
+    pub(super) fn take_fact(&mut self, field: MemberField, text: Option<&str>) {
+        let text = text.map(str::to_owned);
+        match (field, text) {
+            (MemberField::FirstName, text) => self.given_name = text,
+            (MemberField::LastName, text) => self.family_name = text,
+            (MemberField::Email, None) => {}
+            (MemberField::Email, Some(email)) => match self.chosen() {
+                Some(index) => self.emails[index].value = email,
+                None => self.emails.push(ScimEntry::work(email)),
+            },
+        }
     }
 
     /// The place in `emails` of the address that counts.

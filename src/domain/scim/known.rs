@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::super::event::EventState;
 use super::super::names::names;
-use super::super::team::{MemberFacts, MemberField, MemberId, MemberRole, TeamEvent, TeamHappening, TeamMember};
+use super::super::team::{
+    MemberFacts, MemberField, MemberId, MemberRole, RoleFact, TeamEvent, TeamHappening, TeamMember,
+};
 use super::super::verdict::Reason;
 use super::super::{EventId, Timestamp};
 use super::document::{ScimDocument, ScimEntry};
@@ -174,11 +176,7 @@ impl KnownUser {
         let mut document = self.document(&facts)?;
         document.active = facts.is_active();
         let seen = SeenFacts::of(&facts, self.observed());
-        if let Some(record) = self.live()
-            && role_from == RoleFrom::Roles
-            && document.active
-            && record.seen.as_ref().is_none_or(|known| known.role != seen.role)
-        {
+        if role_from == RoleFrom::Roles && self.shows_role_of_facts(&document, &facts, &seen) {
             let value = seen.role.map(MemberRole::name).unwrap_or_default().to_owned();
             document.roles = vec![ScimEntry { value, ..ScimEntry::default() }];
         }
@@ -198,16 +196,32 @@ impl KnownUser {
         Some(ScimView { id: self.id(), document, groups, awaits_demotion, state, reason, created, modified })
     }
 
+    /// True if the facts say the role, and not the attribute `roles` as it was written.
+    fn shows_role_of_facts(&self, document: &ScimDocument, facts: &MemberFacts, seen: &SeenFacts) -> bool {
+        match (self.live(), document.active) {
+            // A join keeps a higher role that somebody already has at Podero, whatever the request said.
+            (Some(record), true) if record.role_from == RoleFrom::Roles => {
+                seen.role.is_some() && document.role(RoleFrom::Roles).ok() != seen.role
+            }
+            (Some(record), true) => record.seen.as_ref().is_none_or(|known| known.role != seen.role),
+            (Some(record), false) => {
+                is_demoted(record, facts, RoleFrom::Roles) && document.role(RoleFrom::Roles) == Ok(MemberRole::Admin)
+            }
+            (None, is_active) => is_active && seen.role.is_some(),
+        }
+    }
+
     /// The attributes as they were written, with what was changed by something else since; `None`: there is no user.
     fn document(&self, facts: &MemberFacts) -> Option<ScimDocument> {
         let seen = SeenFacts::of(facts, None);
         let Some(record) = self.live() else {
-            let joined_again = |at: Timestamp| facts.is_active() && facts.joined.is_some_and(|joined| joined.time > at);
-            let deleted = self.record.as_ref().and_then(|record| record.deleted);
-            let email = seen.email.filter(|_| deleted.is_none_or(joined_again))?;
+            // Of one who was deleted the facts decide, unless the deletion is what waits for an approval.
+            let is_shown = self.record.is_none() || (facts.is_active() && !self.awaits_removal(facts));
+            let email = seen.email.filter(|_| is_shown)?;
+            let linked = self.record.as_ref().and_then(ScimRecord::external_id);
             return Some(ScimDocument {
                 user_name: email.clone(),
-                external_id: Some(self.member.as_str().to_owned()),
+                external_id: Some(linked.unwrap_or(self.member.as_str()).to_owned()),
                 given_name: seen.given_name,
                 family_name: seen.family_name,
                 emails: vec![ScimEntry::work(email)],
@@ -215,27 +229,17 @@ impl KnownUser {
             });
         };
         let mut document = record.document.clone();
-        if !facts.is_active() {
-            return Some(document);
-        }
-        let is_other =
-            |of: fn(&SeenFacts) -> &Option<String>| record.seen.as_ref().is_none_or(|known| of(known) != of(&seen));
-        let others =
-            [is_other(|seen| &seen.given_name), is_other(|seen| &seen.family_name), is_other(|seen| &seen.email)];
-        let [given_name, family_name, email] = others;
-        if given_name {
-            document.given_name = seen.given_name;
-        }
-        if family_name {
-            document.family_name = seen.family_name;
-        }
-        if let Some(email) = seen.email.filter(|_| email) {
-            match document.chosen() {
-                Some(index) => document.emails[index].value = email,
-                None => document.emails.push(ScimEntry::work(email)),
+        for field in MemberField::ALL {
+            if is_overruled(record, facts, field) {
+                document.take_fact(field, facts.text(field));
             }
         }
         Some(document)
+    }
+
+    /// True if the provider's word puts the user into `admin`, and no newer fact has made them staff.
+    pub(super) fn is_admin_by_word(record: &ScimRecord, facts: &MemberFacts, role_from: RoleFrom) -> bool {
+        record.in_admin == Some(true) && !(role_from == RoleFrom::Groups && is_demoted(record, facts, role_from))
     }
 
     /// True if the user is in a group.
@@ -244,7 +248,7 @@ impl KnownUser {
         let record = self.live();
         match group {
             ScimGroup::Admin if role_from == RoleFrom::Groups && facts.is_active() => role == Some(MemberRole::Admin),
-            ScimGroup::Admin => record.and_then(|record| record.in_admin).unwrap_or(false),
+            ScimGroup::Admin => record.is_some_and(|record| Self::is_admin_by_word(record, facts, role_from)),
             ScimGroup::Staff => {
                 let said = record.and_then(|record| record.in_staff);
                 said.unwrap_or(role == Some(MemberRole::Staff) && role_from == RoleFrom::Groups)
@@ -269,6 +273,20 @@ impl KnownUser {
     pub fn email(&self) -> Option<String> {
         self.facts().text(MemberField::Email).map(str::to_owned)
     }
+}
+
+/// True if a fact counts instead of what the record holds of a field: it is newer, or it is not what it was to become by the record.
+fn is_overruled(record: &ScimRecord, facts: &MemberFacts, field: MemberField) -> bool {
+    let is_newer = facts.profile.get(&field).is_some_and(|fact| fact.stamp.time > record.said_at(field));
+    let is_as_seen = || record.seen.as_ref().is_some_and(|seen| seen.text(field) == facts.text(field));
+    is_newer || (facts.is_active() && !is_as_seen())
+}
+
+/// True if a fact that is newer than the record's word says that the member is staff. The other way round no fact gives a role to
+/// a member that is not active. A record that was written while the other attribute counted is not judged by it.
+fn is_demoted(record: &ScimRecord, facts: &MemberFacts, role_from: RoleFrom) -> bool {
+    let is_newer = |fact: RoleFact| fact.role == MemberRole::Staff && fact.stamp.time > record.role_said_at();
+    record.role_from == role_from && facts.role.is_some_and(is_newer)
 }
 
 fn is_braked(open: &OpenTeamEvent) -> bool {

@@ -8,7 +8,7 @@
 use super::super::Timestamp;
 use super::super::plan::Policy;
 use super::super::team::{
-    self, AccessEnd, AccessLoss, MemberEnd, MemberFacts, MemberField, MemberNext, MemberRole, MemberWork,
+    self, AccessEnd, AccessLoss, Colleague, MemberEnd, MemberFacts, MemberField, MemberNext, MemberRole, MemberWork,
     ObservedMember, PoderoRole, PolicyRefusal, StaffList, TeamEvent, TeamHappening, TeamMember,
 };
 use super::super::verdict::Reason;
@@ -56,13 +56,17 @@ pub fn permission(event: &TeamEvent, state: &TeamMember, facts: &MemberFacts, at
     }
     let member = TeamMember { facts: facts.clone(), ..state.clone() };
     let mut work = MemberWork::new(event.clone(), now, member);
-    work.member.podero.user = observed(event, state, at_hand.list);
+    work.member.podero.user = observed(event, state, work.merged.facts.text(MemberField::Email), at_hand.list);
     work.has_listed = true;
     // Also of one whose join is under way: the list cannot name them yet, and the answer would be the same when it does.
     let is_admin =
         matches!(&work.member.podero.user, ObservedMember::Present(there) if there.role == PoderoRole::Admin);
-    let to_admin = event.happening == TeamHappening::RoleChanged { role: MemberRole::Admin };
-    if to_admin && !is_admin && !policy.team.allows_admins {
+    let raises = !is_admin && !policy.team.allows_admins;
+    if raises && asks_for_admin(&event.happening) && !is_usable && !at_hand.is_final {
+        // A list would show one who is admin already.
+        return Permission::WantsList;
+    }
+    if raises && event.happening == (TeamHappening::RoleChanged { role: MemberRole::Admin }) {
         return Permission::Refused(PolicyRefusal::admin_not_allowed());
     }
     let proposal = match team::next(&work, policy, now) {
@@ -88,6 +92,18 @@ pub fn permission(event: &TeamEvent, state: &TeamMember, facts: &MemberFacts, at
     }
 }
 
+/// True if an event asks for the role admin.
+fn asks_for_admin(happening: &TeamHappening) -> bool {
+    match happening {
+        TeamHappening::Joined { role, .. } | TeamHappening::RoleChanged { role } => *role == MemberRole::Admin,
+        TeamHappening::Updated { .. }
+        | TeamHappening::Left
+        | TeamHappening::CalledOff { .. }
+        | TeamHappening::AccessExpiring { .. }
+        | TeamHappening::AccessExpired { .. } => false,
+    }
+}
+
 /// True if an event may take something away from one who is at Podero already, which a list of the staff would show.
 fn takes_away(happening: &TeamHappening) -> bool {
     match happening {
@@ -101,12 +117,16 @@ fn takes_away(happening: &TeamHappening) -> bool {
     }
 }
 
-/// The member's user, by the list of the staff, else as it was seen last.
-fn observed(event: &TeamEvent, state: &TeamMember, list: Option<&StaffList>) -> ObservedMember {
+/// The member's user: by the list of the staff, else as it was seen last, else the one without a key of ours who has the member's
+/// address, whom the join adopts.
+fn observed(event: &TeamEvent, state: &TeamMember, email: Option<&str>, list: Option<&StaffList>) -> ObservedMember {
     let staff = list.map(|list| &list.staff[..]).unwrap_or_default();
     let by_key = staff.iter().find(|there| there.external_id.as_deref() == Some(event.member.as_str()));
     let known = state.observed();
     let by_id = || staff.iter().find(|there| known.is_some_and(|known| known.id == there.id));
-    let there = by_key.or_else(by_id).or(known);
+    let is_adopted =
+        |there: &&Colleague| there.external_id.is_none() && email.is_some_and(|email| there.has_address(email));
+    let by_address = || staff.iter().find(is_adopted);
+    let there = by_key.or_else(by_id).or(known).or_else(by_address);
     there.cloned().map_or(ObservedMember::Absent { is_listed: true, is_contested: false }, ObservedMember::Present)
 }

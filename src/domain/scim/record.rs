@@ -2,6 +2,8 @@
 //!
 //! Before: [`super::change`]. After: [`super::known`] puts it together with the facts; [`crate::store`] keeps it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -28,13 +30,21 @@ pub struct ScimRecord {
     /// the member was not active, and no fact holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenFacts>,
+    /// The time of the word that the document holds of each field of the person: the provider's, or that of a fact that it took over.
+    /// A fact that is newer counts instead. A record of an older version has none, and counts from its last change.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub said: BTreeMap<MemberField, Timestamp>,
+    /// As `said`, of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_said: Option<Timestamp>,
     /// The attribute that set the role when it was written.
     pub role_from: RoleFrom,
     /// The time of its making.
     pub created: Timestamp,
     /// The time of the last change by a request.
     pub modified: Timestamp,
-    /// The time of its deletion. A deleted one has lost its attributes, and is shown again once the member joins again.
+    /// The time of its deletion. A deleted one has lost its attributes except `externalId`, which tells whose user the provider makes
+    /// again. It is shown again once the member is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Timestamp>,
 }
@@ -53,6 +63,16 @@ pub struct SeenFacts {
 }
 
 impl SeenFacts {
+    /// A field of the person.
+    pub(super) fn text(&self, field: MemberField) -> Option<&str> {
+        let text = match field {
+            MemberField::Email => &self.email,
+            MemberField::FirstName => &self.given_name,
+            MemberField::LastName => &self.family_name,
+        };
+        text.as_deref()
+    }
+
     /// The facts of a member; `observed` is the role at Podero.
     pub(super) fn of(facts: &MemberFacts, observed: Option<MemberRole>) -> Self {
         let text = |field| facts.text(field).map(str::to_owned);
@@ -66,14 +86,17 @@ impl SeenFacts {
 }
 
 impl ScimRecord {
-    /// The record without its attributes, once the user is deleted.
+    /// The record without its attributes, once the user is deleted. `externalId` stays: one who is made again is the same member.
     #[must_use]
     pub fn emptied(&self, at: Timestamp) -> Self {
+        let external_id = self.document.external_id.clone();
         Self {
-            document: ScimDocument::default(),
+            document: ScimDocument { external_id, ..ScimDocument::default() },
             in_staff: None,
             in_admin: None,
             seen: None,
+            said: BTreeMap::new(),
+            role_said: None,
             modified: at,
             deleted: Some(at),
             ..self.clone()
@@ -85,9 +108,26 @@ impl ScimRecord {
         self.deleted.is_none().then(|| self.document.user_name.to_lowercase())
     }
 
-    /// The `externalId` of one that is not deleted.
+    /// The `externalId`, also of one that is deleted.
     pub fn external_id(&self) -> Option<&str> {
-        self.document.external_id.as_deref().filter(|_| self.deleted.is_none())
+        self.document.external_id.as_deref()
+    }
+
+    /// The record of a deleted one whose `externalId` was given to another user.
+    #[must_use]
+    pub fn unlinked(&self) -> Self {
+        let document = ScimDocument { external_id: None, ..self.document.clone() };
+        Self { document, ..self.clone() }
+    }
+
+    /// The time of the word that the record holds of a field.
+    pub(super) fn said_at(&self, field: MemberField) -> Timestamp {
+        self.said.get(&field).copied().unwrap_or(self.modified)
+    }
+
+    /// The time of the word that the record holds of the role.
+    pub(super) fn role_said_at(&self) -> Timestamp {
+        self.role_said.unwrap_or(self.modified)
     }
 }
 

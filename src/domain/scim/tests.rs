@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::super::event::EventState;
 use super::super::fixtures::policy;
 use super::super::team::{
-    Colleague, ExpiryChange, MemberField, MemberId, MemberRole, ObservedMember, PoderoRole, TeamEvent, TeamHappening,
+    Colleague, ExpiryChange, MemberField, MemberId, MemberRole, ObservedMember, PoderoRole, StaffList, TeamEvent,
+    TeamHappening, TeamMember,
 };
 use super::super::verdict::Reason;
 use super::super::{EventId, Timestamp};
@@ -393,6 +394,20 @@ fn a_higher_role_at_podero_is_kept_by_a_join_and_shown() {
     assert_eq!(world.view().groups, [ScimGroup::Admin]);
     let name = patch(json!([{"op": "Replace", "path": "displayName", "value": "M"}]));
     assert!(world.write(&name).expect("taken").is_empty());
+
+    // Known before the request: the join names no role, the user at Podero is admin all the same.
+    let mut by_roles = World::new();
+    by_roles.role_from = RoleFrom::Roles;
+    by_roles.known.state.podero = world.known.state.podero.clone();
+    by_roles.write(&ScimWrite::Create(ScimDocument::read(&entra_user()).expect("a user"))).expect("made");
+    by_roles.settle();
+    assert_eq!(by_roles.json()["roles"], json!([{"value": "admin"}]));
+    assert!(by_roles.write(&name).expect("taken").is_empty());
+    let staff = patch(json!([{"op": "Replace", "path": "roles", "value": [{"value": "staff"}]}]));
+    assert_eq!(by_roles.write(&staff), Ok(vec![TeamHappening::RoleChanged { role: MemberRole::Staff }]));
+    by_roles.parks("team_brake");
+    assert!(by_roles.write(&staff).expect("taken").is_empty(), "it is not asked for twice");
+    assert_eq!(by_roles.json()["roles"], json!([{"value": "admin"}]), "it waits for an approval");
 }
 
 #[test]
@@ -612,6 +627,7 @@ enum Told {
     Hr(u8),
     Settle,
     Park,
+    Skip,
 }
 
 fn told() -> impl Strategy<Value = Told> {
@@ -633,6 +649,7 @@ fn told() -> impl Strategy<Value = Told> {
         2 => (0..6_u8).prop_map(Told::Hr),
         2 => Just(Told::Settle),
         1 => Just(Told::Park),
+        1 => Just(Told::Skip),
     ]
 }
 
@@ -668,6 +685,7 @@ proptest! {
                 Told::Hr(_) => world.hears(updated(&[(MemberField::FirstName, "Hr")])),
                 Told::Settle => world.settle(),
                 Told::Park => world.parks("team_brake"),
+                Told::Skip => world.known.open.retain(|open| open.state != EventState::Parked),
             }
             let (facts, view) = (world.known.facts(), world.view());
             prop_assert_eq!(view.document.active, facts.is_active());
@@ -851,5 +869,204 @@ fn nobody_is_made_admin_while_the_join_is_under_way() {
             Permission::Granted { .. } | Permission::WantsList => None,
         };
         assert_eq!(reason, is_refused.then_some(Reason::AdminNotAllowed), "{answer:?}");
+    }
+}
+
+fn deleted(world: &mut World) {
+    world.second += 1;
+    let change = delete_user(&world.known, world.context()).expect("there is one");
+    world.take(change);
+}
+
+#[test]
+fn one_who_was_deleted_and_has_access_all_the_same_is_shown() {
+    // A removal that the brake held, and that a person skipped.
+    let mut world = World::with(&entra_user());
+    deleted(&mut world);
+    world.parks("team_brake");
+    assert!(world.known.view(RoleFrom::Groups).is_none(), "it waits for an approval");
+    world.known.open.clear();
+    let shown = world.json();
+    assert_eq!((&shown["active"], &shown["externalId"]), (&json!(true), &json!("O-1")));
+    assert_eq!((&shown["id"], &shown["userName"]), (&json!("our-id"), &json!("mia@utility.example")));
+    // One that was refused when it was carried out.
+    let mut world = World::with(&entra_user());
+    deleted(&mut world);
+    world.parks("protected_member");
+    assert_eq!(world.json()[BRIDGE_SCHEMA], json!({"state": "refused", "reason": "protected_member"}));
+    // A join that is stamped before the deletion, of one who was not active then.
+    let mut world = World::with(&entra_user());
+    world.hears(TeamHappening::Left);
+    let before_deletion = at(world.second);
+    world.second += 5;
+    deleted(&mut world);
+    assert!(world.known.view(RoleFrom::Groups).is_none());
+    world.open(
+        before_deletion,
+        joined(MemberRole::Staff, &[(MemberField::Email, "hr@x.example")]),
+        EventState::Pending,
+        None,
+    );
+    world.settle();
+    assert_eq!(world.view().document.address(), Ok("hr@x.example"));
+    assert_eq!(world.known.view(RoleFrom::Roles).expect("there").document.roles[0].value, "staff");
+    // The provider takes the access away as of any other user.
+    assert_eq!(world.write(&set_active(false)), Ok(vec![TeamHappening::Left]));
+}
+
+#[test]
+fn facts_that_changed_while_a_user_was_not_active_are_shown_and_sent() {
+    let mut world = World::with(&entra_user());
+    world.hears(updated(&[(MemberField::Email, "hr@x.example"), (MemberField::LastName, "Hill")]));
+    world.hears(TeamHappening::Left);
+    let shown = world.json();
+    assert_eq!((&shown["active"], &shown["emails"][0]["value"]), (&json!(false), &json!("hr@x.example")));
+    // The newest word counts, per field: of the provider too.
+    let first = patch(json!([{"op": "Replace", "path": "name.givenName", "value": "Maria"}]));
+    assert_eq!(world.write(&first), Ok(Vec::new()));
+    // A correction that waits for a join of one who has left.
+    world.second += 1;
+    world.open(at(world.second), updated(&[(MemberField::LastName, "Wood")]), EventState::Waiting, None);
+    // One from before the provider's word, which came late.
+    world.open(at(world.second - 2), updated(&[(MemberField::FirstName, "Old")]), EventState::Waiting, None);
+    assert_eq!(world.json()["name"], json!({"givenName": "Maria", "familyName": "Wood"}));
+    let back = world.write(&set_active(true)).expect("taken");
+    let person =
+        [(MemberField::Email, "hr@x.example"), (MemberField::FirstName, "Maria"), (MemberField::LastName, "Wood")];
+    assert_eq!(back, [joined(MemberRole::Staff, &person)]);
+    world.settle();
+    assert_eq!(world.known.facts().text(MemberField::LastName), Some("Wood"));
+}
+
+#[test]
+fn one_whom_hr_made_staff_since_does_not_come_back_as_admin() {
+    let mut world = World::with(&entra_user());
+    world.regroup(ScimGroup::Admin, true);
+    world.settle();
+    world.hears(TeamHappening::RoleChanged { role: MemberRole::Staff });
+    world.hears(TeamHappening::Left);
+    assert!(!world.view().groups.contains(&ScimGroup::Admin));
+    let back = world.write(&set_active(true)).expect("taken");
+    assert!(matches!(&back[..], [TeamHappening::Joined { role: MemberRole::Staff, .. }]), "{back:?}");
+    // The provider's word that is newer makes them admin.
+    world.settle();
+    world.write(&set_active(false)).expect("taken");
+    world.settle();
+    world.regroup(ScimGroup::Admin, true);
+    let back = world.write(&set_active(true)).expect("taken");
+    assert!(matches!(&back[..], [TeamHappening::Joined { role: MemberRole::Admin, .. }]), "{back:?}");
+    // The same where the attribute `roles` counts.
+    let mut world = World::with(&entra_user());
+    world.role_from = RoleFrom::Roles;
+    world.write(&patch(json!([{"op": "add", "path": "roles", "value": [{"value": "admin"}]}]))).expect("taken");
+    world.settle();
+    world.hears(TeamHappening::RoleChanged { role: MemberRole::Staff });
+    world.hears(TeamHappening::Left);
+    assert_eq!(world.json()["roles"], json!([{"value": "staff"}]));
+    let back = world.write(&set_active(true)).expect("taken");
+    assert!(matches!(&back[..], [TeamHappening::Joined { role: MemberRole::Staff, .. }]), "{back:?}");
+}
+
+#[test]
+fn a_request_about_a_group_asks_for_the_role_that_a_switch_gives() {
+    let mut world = World::with(&entra_user());
+    // Both were said; the groups counted.
+    world.write(&patch(json!([{"op": "add", "path": "roles", "value": [{"value": "admin"}]}]))).expect("kept");
+    world.regroup(ScimGroup::Staff, true);
+    world.role_from = RoleFrom::Roles;
+    let to_admin = [TeamHappening::RoleChanged { role: MemberRole::Admin }];
+    assert_eq!(world.regroup(ScimGroup::Staff, false), to_admin, "the roles count from this request on");
+    world.settle();
+    assert!(
+        world.write(&patch(json!([{"op": "replace", "path": "displayName", "value": "M"}]))).expect("taken").is_empty()
+    );
+    // And back: the group `admin` was left while it did not count.
+    world.regroup(ScimGroup::Admin, false);
+    world.role_from = RoleFrom::Groups;
+    assert_eq!(world.regroup(ScimGroup::Staff, true), [TeamHappening::RoleChanged { role: MemberRole::Staff }]);
+    world.settle();
+    assert!(world.regroup(ScimGroup::Staff, true).is_empty());
+    // Where the groups said nothing, an addition to `staff` takes no role away.
+    let mut world = World::with(&entra_user());
+    world.role_from = RoleFrom::Roles;
+    world.write(&patch(json!([{"op": "add", "path": "roles", "value": [{"value": "admin"}]}]))).expect("taken");
+    world.settle();
+    world.role_from = RoleFrom::Groups;
+    assert!(world.regroup(ScimGroup::Staff, true).is_empty());
+    assert!(world.view().groups.contains(&ScimGroup::Admin));
+    // Roles that are none are told in a request about the user, and nothing is switched until then.
+    let mut world = World::with(&entra_user());
+    world.write(&patch(json!([{"op": "add", "path": "roles", "value": [{"value": "boss"}]}]))).expect("kept");
+    world.role_from = RoleFrom::Roles;
+    assert!(world.regroup(ScimGroup::Staff, true).is_empty());
+    assert_eq!(world.known.record.as_ref().map(|record| record.role_from), Some(RoleFrom::Groups));
+}
+
+#[test]
+fn who_is_made_again_keeps_the_external_id_by_which_they_were_linked() {
+    let mut world = World::with(&entra_user());
+    world.write(&patch(json!([{"op": "Replace", "path": "externalId", "value": "O-2"}]))).expect("taken");
+    let mut put = entra_user();
+    put.as_object_mut().expect("an object").remove("externalId");
+    world.write(&ScimWrite::Replace(ScimDocument::read(&put).expect("a user"))).expect("taken");
+    assert_eq!(world.json()["externalId"], "O-2", "a replacement without it does not lose it");
+    deleted(&mut world);
+    world.settle();
+    let record = world.known.record.clone().expect("kept");
+    assert_eq!((record.external_id(), record.user_name_key()), (Some("O-2"), None));
+    world.hears(joined(MemberRole::Staff, &[(MemberField::Email, "mia@utility.example")]));
+    assert_eq!(world.json()["externalId"], "O-2", "the provider finds whom it had linked");
+}
+
+#[test]
+fn an_admin_without_an_external_id_is_made_admin_by_no_one() {
+    let mut user = entra_user();
+    user["roles"] = json!([{"value": "admin"}]);
+    let mut world = World::new();
+    world.role_from = RoleFrom::Roles;
+    let document = ScimDocument::read(&user).expect("a user");
+    let [join] = &world.write(&ScimWrite::Create(document)).expect("made")[..] else { panic!("one event") };
+    let event = |happening: &TeamHappening| TeamEvent {
+        id: EventId(Uuid::from_u128(99)),
+        member: member(),
+        time: at(9),
+        received_at: at(9),
+        effective_at: None,
+        happening: happening.clone(),
+    };
+    let colleague = |address: &str, external_id: Option<&str>| Colleague {
+        id: Uuid::from_u128(1),
+        role: PoderoRole::Admin,
+        external_id: external_id.map(str::to_owned),
+        profile: BTreeMap::from([(MemberField::Email, address.to_owned())]),
+        last_login: None,
+        has_joined: true,
+    };
+    let mut policy = policy();
+    policy.team.is_enabled = true;
+    for (there, is_granted) in [
+        (colleague("Mia@utility.example", None), true),
+        (colleague("eve@utility.example", None), false),
+        (colleague("mia@utility.example", Some("other")), false),
+    ] {
+        let list = StaffList { asked_at: at(8), staff: vec![there], bound: BTreeMap::new() };
+        let at_hand = PolicyAtHand {
+            policy: &policy,
+            ends: &[],
+            now: at(9),
+            list: Some(&list),
+            is_fresh: true,
+            is_of_now: true,
+            is_final: false,
+        };
+        let none = TeamMember::default();
+        let answer = permission(&event(join), &none, &none.facts, at_hand);
+        assert_eq!(matches!(answer, Permission::Granted { loss: None }), is_granted, "{answer:?}");
+        // An addition to the group, while the join is under way.
+        let to_admin = event(&TeamHappening::RoleChanged { role: MemberRole::Admin });
+        let answer = permission(&to_admin, &none, &world.known.facts(), at_hand);
+        assert_eq!(matches!(answer, Permission::Granted { loss: None }), is_granted, "{answer:?}");
+        let unread = PolicyAtHand { list: None, is_fresh: false, ..at_hand };
+        assert_eq!(permission(&event(join), &none, &none.facts, unread), Permission::WantsList);
     }
 }

@@ -22,7 +22,7 @@ names! {
     pub enum MemberOrigin {
         /// An event named the member.
         Event = "event",
-        /// An identity provider has the member as a user.
+        /// An identity provider made the member.
         Scim = "scim",
         /// Podero has the user, and nothing named it.
         FoundAtPodero = "podero",
@@ -128,7 +128,7 @@ fn shown(id: &str) -> Option<String> {
 /// A line of a review.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReviewRow {
-    /// What was found.
+    /// The findings.
     pub finding: Finding,
     /// The utility's own id of the member; null where there is none.
     pub member_id: Option<String>,
@@ -147,7 +147,7 @@ pub struct KnownMember {
     pub member: TeamMember,
     /// The number of parked events.
     pub parked: u64,
-    /// True if an identity provider has the member as a user.
+    /// True if an identity provider made the member; one whom an event named first, and who is its user since, is the event's.
     pub is_of_scim: bool,
 }
 

@@ -6,6 +6,7 @@
 //! Before: [`crate::inbound::signature`]. After: [`crate::inbound::cloudevents`].
 
 pub mod mapper;
+mod nesting;
 pub mod program;
 mod zip;
 

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::zip;
+use super::{nesting, zip};
 use crate::domain::{country, date, utf8};
 use crate::inbound::cells;
 
@@ -77,6 +77,12 @@ impl Program {
         // Microsoft's editors write a byte order mark in front, which is no part of the program or of its first column.
         let code = code.strip_prefix('\u{feff}').unwrap_or(code);
         let helpers = load::parse(HELPERS, |parser| parser.defs()).expect("a test compiles the helpers");
+        if nesting::is_too_deep(code) {
+            let max = nesting::LEVELS_MAX;
+            return Err(vec![format!(
+                "{path}: nests deeper than {max} levels; a long list of values can be the keys of an object, which count as one"
+            )]);
+        }
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(helpers);
         let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs()).chain(natives());
         let arena = Arena::default();

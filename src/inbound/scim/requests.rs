@@ -105,7 +105,11 @@ impl ScimEndpoint {
         projection: &Projection,
     ) -> Result<ScimReply, ScimError> {
         let id = self.inbox.clock.fresh_id().to_string();
-        let member = document.member(&id)?;
+        let linked = match &document.external_id {
+            Some(external_id) => self.inbox.store.scim_member(external_id).await.map_err(|error| away(&error))?,
+            None => None,
+        };
+        let member = linked.map_or_else(|| document.member(&id), Ok)?;
         let views = self.views().await?;
         if views.len() >= usize::try_from(MEMBERS_MAX).unwrap_or(usize::MAX) {
             return Err(ScimError::new(403, "there are as many users as a team may have"));
@@ -172,12 +176,12 @@ impl ScimEndpoint {
         let now: BTreeSet<String> =
             views.iter().filter(|(_, view)| view.is_in_for_good(group)).map(|(_, view)| view.id.clone()).collect();
         let (added, removed) = scim::change_group(changes, &now)?;
-        let mut members = Vec::new();
+        let mut members = BTreeMap::new();
         for (ids, is_in) in [(added, true), (removed, false)] {
             for id in ids {
                 let wanted = "`members` must be ids of users";
                 let known = by_id.get(&*id).ok_or_else(|| ScimError::wrong(ScimType::InvalidValue, wanted))?;
-                members.push((known.0.clone(), is_in));
+                members.insert(known.0.clone(), is_in);
             }
         }
         if !members.is_empty() {

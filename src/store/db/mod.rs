@@ -56,6 +56,17 @@ pub enum Dialect {
     Postgres,
 }
 
+impl Dialect {
+    /// The condition that a column has one of the values that `select` finds. PostgreSQL gets an array that is made first: an `IN`
+    /// that is planned for a table with few rows looks for each row of the whole table whether it is one of those.
+    pub(super) fn chosen(self, select: &str) -> String {
+        match self {
+            Self::Sqlite => format!("IN ({select})"),
+            Self::Postgres => format!("= ANY (ARRAY({select}))"),
+        }
+    }
+}
+
 /// The purpose of opening a SQLite file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Aim {
@@ -468,6 +479,11 @@ impl Db {
             Dialect::Sqlite => "",
             Dialect::Postgres => " FOR UPDATE",
         }
+    }
+
+    /// As [`Dialect::chosen`].
+    pub(super) fn chosen(&self, select: &str) -> String {
+        self.dialect.chosen(select)
     }
 
     /// Ends a `SELECT` of rows to be claimed, so that replicas take different ones.

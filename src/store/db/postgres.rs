@@ -25,10 +25,12 @@ const LOCK_TIMEOUT_MS: u32 = 5_000;
 /// a backend that keeps waiting, with all its locks. It also ends a transaction whose replica is frozen or cut off.
 const STATEMENT_TIMEOUT_MS: u32 = 15_000;
 
-/// Settings of the writer's plans. A plan that is made while a table is empty, and then kept, reads all of the table once it has
-/// grown: by the sequential scan of a hash or merge join, which is cheapest for a few pages.
-const PLANS_OF_WRITER: [&str; 4] =
-    ["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off", "jit = off"];
+/// Settings of all plans. A plan that is made while a table is empty, and then kept, reads all of the table once it has grown, since
+/// that is cheapest for a few pages.
+const PLANS: [&str; 2] = ["enable_seqscan = off", "jit = off"];
+
+/// Settings of the writer's plans besides [`PLANS`]: no join reads all of an index.
+const PLANS_OF_WRITER: [&str; 2] = ["enable_hashjoin = off", "enable_mergejoin = off"];
 
 /// Timeout of the wait until a pooler has a connection to the server for a transaction. The pooler's own is two minutes.
 const POOL_TIME_MAX: Duration = Duration::from_secs(5);
@@ -70,7 +72,7 @@ impl ServerSession {
             format!("statement_timeout = {STATEMENT_TIMEOUT_MS}"),
             format!("idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}"),
         ];
-        session.set(limits.into()).await?;
+        session.set(limits.into_iter().chain(PLANS.map(str::to_owned)).collect()).await?;
         Ok(session)
     }
 

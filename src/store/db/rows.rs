@@ -17,8 +17,10 @@
 //!
 //! PostgreSQL plans a statement once for all sets, often while its tables are empty, and keeps the plan. So a condition is written
 //! such that the index that finds the row is the only one that can serve it: one that implies the condition of a partial index,
-//! `state = 'pending'` say, invites a walk through all of that index instead, and `COALESCE(state, '')` does not. The writer's
-//! connection joins by loops over indexes alone (`db/postgres.rs`, `PLANS_OF_WRITER`).
+//! `state = 'pending'` say, invites a walk through all of that index instead, and `COALESCE(state, '')` does not. Nor does
+//! `state = (SELECT 'pending')`, by which an index of lanes and states finds a lane's pending events: statistics that were taken
+//! while nothing was pending say that the partial index is empty. The writer's connection joins by loops over indexes alone
+//! (`db/postgres.rs`, `PLANS_OF_WRITER`), and rows to be taken are found before they are changed ([`super::Dialect::chosen`]).
 //!
 //! A caller gives the rows in the order of their keys, so that two replicas that change the same rows wait for each other in
 //! turn, and each key once: a statement of PostgreSQL changes no row twice.

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod bus;
 pub(crate) mod idle;
+pub(crate) mod pages;
 pub(crate) mod replicas;
 pub(crate) mod start;
 pub(crate) mod sweep;

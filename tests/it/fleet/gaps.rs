@@ -124,6 +124,7 @@ impl GapsWorld {
             look_every: None,
             clock: clock.clone(),
             wake_outbound: Arc::default(),
+            self_service: None,
         };
         Self { watcher, podero, store, clock, _folder: folder }
     }

@@ -89,6 +89,7 @@ async fn world(podero: Podero) -> GhostsWorld {
         look_every: Some(Duration::from_millis(20)),
         clock: clock.clone(),
         wake_outbound: Arc::default(),
+        self_service: None,
     };
     GhostsWorld { watcher, store, clock, _folder: folder }
 }

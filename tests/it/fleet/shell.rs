@@ -151,6 +151,7 @@ impl Bridge for Shell {
             look_every: None,
             clock: self.clock.clone(),
             wake_outbound: Arc::default(),
+            self_service: None,
         });
         assert_ne!(watcher.roster_step().await, Step::Failed);
         while watcher.poll_step().await == Step::Busy {}

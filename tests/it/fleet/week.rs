@@ -84,6 +84,7 @@ impl WeekWorld {
             look_every: None,
             clock: clock.clone(),
             wake_outbound: Arc::default(),
+            self_service: None,
         };
         let replica = Replica {
             id: clock.fresh_id(),

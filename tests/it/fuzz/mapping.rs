@@ -274,6 +274,11 @@ fn fuzz_programs_every_program_comes_to_an_end() {
         ]
         .map(|code| Code(code.to_owned())),
     );
+    // Each nests by an operator or a word alone.
+    corpus.extend(
+        [("try ", "."), ("-", "1"), ("1+", "1"), ("1,", "1"), ("[", ""), (".|", ".")]
+            .map(|(unit, end)| Code(unit.repeat((PROGRAM_BYTES_MAX - end.len()) / unit.len()) + end)),
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut target = Target::new("programs", WORKER_STACK_BYTES);
     target.inputs = (target.inputs / PROGRAMS_SHARE).max(corpus.len() as u64);

@@ -139,14 +139,23 @@ impl Observer {
         let (time, type_name): (i64, String) = (row.get(0), row.get(1));
         let mine = (time, begun);
         let passed = self.leaves.iter().find(|(id, leave)| leave.lane == lane && (leave.time, id.as_str()) > mine);
+        let passed = passed.map(|(id, _)| id.clone());
         match passed {
+            // It was due at the look before, and an event that called it off came since: after that the older one is the head.
+            Some(leave) if self.was_called_off(&leave).await => Ok(()),
             // Of two leaves either takes the member out.
             Some(_) if type_name == "team.member_left" => Ok(()),
-            Some((leave, _)) => {
+            Some(leave) => {
                 Err(format!("team: {begun} ({type_name}) of {lane} is begun before the leave {leave}, which was due"))
             }
             None => Ok(()),
         }
+    }
+
+    /// True if a later event about the same change has ended this one before it was begun.
+    async fn was_called_off(&mut self, event: &str) -> bool {
+        let ended = sqlx::query("SELECT 1 FROM events WHERE id = $1 AND state = 'superseded' AND reason = 'replaced'");
+        ended.bind(event).fetch_optional(&mut self.connection).await.expect("readable").is_some()
     }
 
     /// The newest leave of a member that is due waits for nothing but a call that is under way, or may be; one that is older than a join

@@ -169,16 +169,12 @@ impl Replica {
                 permits: Permits::waking(wake),
             })
         };
+        let policy = rules.policy.team.clone();
         Self {
             writer: Box::pin(writer.run()),
             applier: applier(wake),
             team_applier: applier(Arc::default()),
-            staffing: Arc::new(Staffing {
-                store: store.clone(),
-                partner: gates.clone(),
-                clock: clock.clone(),
-                policy: rules.policy.team.clone(),
-            }),
+            staffing: Arc::new(Staffing { store: store.clone(), partner: gates.clone(), clock: clock.clone(), policy }),
             watcher: Arc::new(Watcher {
                 store: store.clone(),
                 partner: gates.clone(),
@@ -188,6 +184,7 @@ impl Replica {
                 look_every: None,
                 clock: clock.clone(),
                 wake_outbound: Arc::clone(&wake_outbound),
+                self_service: None,
             }),
             publisher: Arc::new(Publisher {
                 store: store.clone(),

@@ -59,7 +59,7 @@ fn module(path: &str) -> String {
 }
 
 /// The modules that each module may import, next to itself and `domain`.
-const MAY_IMPORT: [(&str, &[&str]); 28] = [
+const MAY_IMPORT: [(&str, &[&str]); 31] = [
     ("domain", &[]),
     ("clock", &[]),
     ("config", &[]),
@@ -75,6 +75,8 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("listener", &["config", "metrics", "problem"]),
     ("podero", &["clock", "permits", "pump", "tls"]),
     ("store", &["clock"]),
+    // A link of the partner's, for an agent and for an owner: calls and rows.
+    ("link_maker", &["clock", "podero", "store"]),
     // The intake of the queue is the broker's consumer.
     ("inbound", &["clock", "config", "listener", "metrics", "permits", "problem", "pump", "store", "broker"]),
     ("apply", &["clock", "metrics", "permits", "podero", "pump", "store"]),
@@ -83,20 +85,30 @@ const MAY_IMPORT: [(&str, &[&str]); 28] = [
     ("staff", &["clock", "podero", "pump", "store"]),
     ("replica", &["clock", "metrics", "podero", "pump", "store"]),
     ("outbound", &["broker", "clock", "metrics", "pump", "store", "tls"]),
-    ("admin", &["clock", "config", "listener", "metrics", "password", "podero", "problem", "store", "telemetry"]),
+    (
+        "admin",
+        &[
+            "clock", "config", "link_maker", "listener", "metrics", "password", "podero", "problem", "store",
+            "telemetry",
+        ],
+    ),
+    ("reconnect", &["config", "link_maker", "listener", "metrics", "store"]),
+    // Pages of what the admin API answers, by its functions.
+    ("console", &["admin", "config", "listener", "store"]),
     ("sandbox", &["clock", "pump"]),
     (
         "app",
         &[
-            "admin", "apply", "broker", "clock", "config", "inbound", "listener", "metrics", "outbound", "permits",
-            "podero", "pump", "replica", "sandbox", "spec", "staff", "store", "upkeep", "watch",
+            "admin", "apply", "broker", "clock", "config", "console", "inbound", "link_maker", "listener", "metrics",
+            "outbound", "permits", "podero", "pump", "reconnect", "replica", "sandbox", "spec", "staff", "store",
+            "upkeep", "watch",
         ],
     ),
     (
         "cli",
         &[
-            "app", "broker", "clock", "config", "inbound", "metrics", "password", "podero", "problem", "pump",
-            "sandbox", "store", "telemetry",
+            "app", "broker", "clock", "config", "console", "inbound", "metrics", "password", "podero", "problem",
+            "pump", "sandbox", "store", "telemetry",
         ],
     ),
     // Of the types and tables by which requests and events are read, and answers written.
@@ -121,14 +133,24 @@ fn imports_point_down() {
 }
 
 /// Files that may name each foreign crate.
-const ROOMS: [(&str, &[&str]); 33] = [
+const ROOMS: [(&str, &[&str]); 36] = [
     (
         "actix_web",
-        &["src/inbound/http.rs", "src/inbound/scim/", "src/listener/mod.rs", "src/admin", "src/app/", "src/sandbox/"],
+        &[
+            "src/inbound/http.rs",
+            "src/inbound/scim/",
+            "src/listener/mod.rs",
+            "src/admin",
+            "src/console/",
+            "src/reconnect/",
+            "src/app/",
+            "src/sandbox/",
+        ],
     ),
     ("lapin", &["src/broker/"]),
     // The demonstration is an outsider: it has nothing but HTTP.
-    ("reqwest", &["src/podero/", "src/outbound.rs", "src/cli/demo.rs"]),
+    ("reqwest", &["src/podero/", "src/outbound.rs", "src/cli/demo.rs", "src/console/provider.rs"]),
+    ("openidconnect", &["src/console/provider.rs"]),
     ("sqlx", &["src/store/"]),
     ("prometheus", &["src/metrics.rs"]),
     ("backoff", &["src/domain/retry.rs"]),
@@ -150,11 +172,13 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "src/store/db_file.rs",
         ],
     ),
+    ("maud", &["src/console/", "src/reconnect/"]),
+    ("shlex", &["src/console/parts.rs"]),
     ("mimalloc", &["src/main.rs"]),
-    ("jaq_core", &["src/inbound/mapping/program.rs"]),
+    ("jaq_core", &["src/inbound/mapping/nesting.rs", "src/inbound/mapping/program.rs"]),
     ("jaq_json", &["src/inbound/mapping/program.rs"]),
     ("ipnet", &["src/config/networks.rs"]),
-    ("jiff", &["src/domain/date", "src/inbound/mapping/program.rs"]),
+    ("jiff", &["src/domain/date", "src/domain/zone.rs", "src/inbound/mapping/program.rs"]),
     ("unicode_general_category", &["src/domain/text.rs"]),
     ("celes", &["src/domain/country.rs"]),
     ("unicode_normalization", &["src/domain/country.rs", "src/domain/normal.rs", "src/domain/text.rs"]),
@@ -377,6 +401,25 @@ fn every_test_that_holds_an_attack_off_is_there() {
         }
     }
     assert!(count >= 30, "the table is read");
+}
+
+#[test]
+fn every_threat_to_an_owners_link_has_its_test() {
+    let page = document("docs/RECONNECT.md");
+    let (_, chapter) = page.split_once("\n## Threats\n").expect("the chapter");
+    let code: Vec<String> =
+        ["src", "tests/it"].iter().flat_map(|folder| files(folder, &["rs"])).map(|(_, text)| text).collect();
+    let rows: Vec<&str> = chapter.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 10, "the table is read");
+    for row in rows {
+        let named = row.split(" | ").nth(2).unwrap_or_else(|| panic!("a row without a test: {row}"));
+        let tests: Vec<&str> = named.split('`').skip(1).step_by(2).filter(|name| !name.contains('/')).collect();
+        assert!(!tests.is_empty(), "a row without a test: {row}");
+        for name in tests {
+            let is_there = code.iter().any(|text| text.contains(&format!("fn {name}(")));
+            assert!(is_there, "docs/RECONNECT.md names the test {name}, which is not there");
+        }
+    }
 }
 
 #[test]
