@@ -1,10 +1,11 @@
-//! The audit log: rows written with what they describe, and sealed into a chain later.
+//! The audit log: rows written with what they describe, and removed when they are old.
 //!
-//! A row is inserted in the transaction of the act, which costs one statement for a set of rows. Sealing gives it its number and
-//! its hash, a little later, in the order of the ids that are there: under a lock on the one row of `audit_head`, so that replicas
-//! make one chain. The retention removes rows from the beginning of the chain, and keeps the head before the oldest that is left.
+//! A row is inserted in the transaction of the act, which costs one statement for a set of rows; [`super::audit_seal`] gives it its
+//! place in the chain a little later. The retention removes rows from the beginning of the chain, and keeps the head before the oldest
+//! that is left.
 //!
-//! Before: every file of [`crate::store`] that carries out an act. After: [`super::audit_reads`] shows and verifies.
+//! Before: every file of [`crate::store`] that carries out an act. After: [`super::audit_seal`] seals, [`super::audit_reads`] shows
+//! and verifies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,9 +21,6 @@ use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, Target
 use crate::domain::chain::{ChainHead, EmptiedRows, SealedFields, hash_of_hex, hex, note_digest, target_digest};
 use crate::domain::identity::Actor;
 use crate::domain::{EventId, Timestamp};
-
-/// Limit of the rows that one transaction seals: a few milliseconds, for which all other writes wait.
-pub const SEALED_AT_ONCE: usize = 256;
 
 /// Rows of the log that one statement looks through for those of a customer, or for the first that is not old.
 const LOOKED_THROUGH_AT_ONCE: u64 = 10_000;
@@ -265,28 +263,6 @@ impl CoveredRow {
     }
 }
 
-impl Desk {
-    /// Seals some of the rows that are not sealed yet, and returns their number. After `Ok(0)` none is left that was there before
-    /// the call, or another replica seals.
-    pub async fn seal_audit(&self) -> Result<usize, Error> {
-        // Most of the time there is nothing, and the writer has nothing to do.
-        let unsealed = query("SELECT 1 FROM audit WHERE number IS NULL LIMIT 1");
-        if !unsealed.finds(&self.readers).await? {
-            return Ok(0);
-        }
-        let sealed = self.write(Seal).await?;
-        // Another replica has the head, or there is none.
-        if sealed == 0 && head_row(&self.readers).await?.is_none() { Err(no_head()) } else { Ok(sealed) }
-    }
-
-    /// Seals all rows that were there before the call, for a process that ends. Another one that seals at the same time is not waited
-    /// for.
-    pub async fn seal_all(&self) -> Result<(), Error> {
-        while self.seal_audit().await? == SEALED_AT_ONCE {}
-        Ok(())
-    }
-}
-
 impl Store {
     /// Removes some of the sealed rows that are older than `retention`, whole days of UTC, from the beginning of the chain. `true`:
     /// there may be more. Nothing is removed before a row `audit.trim`, sealed itself, says from which head to which. A clock that
@@ -305,7 +281,8 @@ impl Store {
             return self.plan_trim(first, before).await;
         };
         if trim.number.is_none() {
-            return Ok(self.seal_audit().await? > 0);
+            self.seal_apart().await?;
+            return Ok(true);
         }
         let to = trim.to().ok_or_else(no_removal)?;
         if hash_at(&self.readers, to.count).await? != Some(to.hash) {
@@ -390,43 +367,6 @@ pub(super) async fn hash_at(on: impl Executor, number: u64) -> Result<Option<[u8
     let hash = query("SELECT hash FROM audit WHERE number IS NOT NULL AND number = $1");
     let hash: Option<Option<String>> = hash.bind(number).fetch_optional(on).await?;
     Ok(hash.flatten().as_deref().and_then(hash_of_hex))
-}
-
-struct Seal;
-
-static SEAL: RowStatement = RowStatement::new(
-    &["id", "number", "hash"],
-    "UPDATE audit SET number = {number}, hash = {hash} {from} WHERE audit.id = {id}",
-);
-
-impl Write for Seal {
-    const ONLY_IF_AWAITED: bool = true;
-    type Output = usize;
-
-    fn weight(&self) -> usize {
-        SEALED_AT_ONCE
-    }
-
-    async fn run(&self, tx: &mut Transaction<'_>) -> Result<usize, DbFault> {
-        let Some(taken) = take_head(tx).await? else { return Ok(0) };
-        let mut head = taken.head().ok_or(DbFault::Unreadable { column: 1 })?;
-        let unsealed = ours(format!(
-            "SELECT {columns} FROM audit WHERE number IS NULL ORDER BY id LIMIT $1",
-            columns = CoveredRow::COLUMNS
-        ));
-        let unsealed: Vec<CoveredRow> = query(unsealed).bind(SEALED_AT_ONCE).fetch_all(&mut *tx).await?;
-        let mut rows = SEAL.rows(unsealed.len());
-        for row in &unsealed {
-            head = head.seal(&row.fields());
-            rows.with((&row.id, head.count, hex(&head.hash)));
-        }
-        rows.execute(&mut *tx).await?;
-        query("UPDATE audit_head SET sealed = $1, hash = $2 WHERE one = 1")
-            .with((head.count, hex(&head.hash)))
-            .execute(tx)
-            .await?;
-        Ok(unsealed.len())
-    }
 }
 
 struct PlanTrim {

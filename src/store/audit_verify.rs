@@ -3,7 +3,7 @@
 //! Both walk along the chain from the oldest row that is left, and recompute it. It is compared with itself, with the store's own
 //! head, and with a head that was kept elsewhere: by a person, or in the memory of a running bridge.
 //!
-//! Before: [`super::audit`] seals. After: [`crate::cli`] tells a person, [`crate::upkeep`] tells the log and the metrics.
+//! Before: [`super::audit_seal`] seals. After: [`crate::cli`] tells a person, [`crate::upkeep`] tells the log and the metrics.
 
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! The durable state: inbox, lanes, outbox and the watch's memory, on SQLite or PostgreSQL.
 //!
 //! The store decides nothing. The core computes retry times, parking and alerts as values; the store makes them durable. Every
-//! write goes through one [`Writer`] (group commit); reads bypass it. A call that returned `Ok` is on disk; one whose future was
-//! dropped or that failed with [`Error::Away`] may or may not be, and is safe to repeat.
+//! write goes through one [`Writer`] (group commit), but for the sealing of the audit log on a server; reads bypass it. A call that
+//! returned `Ok` is on disk; one whose future was dropped or that failed with [`Error::Away`] may or may not be, and is safe to repeat.
 //!
 //! Before: [`crate::inbound`] accepts. After: [`crate::apply`], [`crate::watch`], [`crate::replica`] and [`crate::outbound`] meet
 //! here, in tables.
@@ -11,6 +11,7 @@ mod announcements;
 mod audit;
 mod audit_export;
 mod audit_reads;
+mod audit_seal;
 mod audit_verify;
 mod backup;
 mod brake;
@@ -76,9 +77,10 @@ mod waits;
 mod writer;
 
 pub use announcements::REPLACED;
-pub use audit::{CoveredRow, SEALED_AT_ONCE};
+pub use audit::CoveredRow;
 pub use audit_export::{AuditExport, ExportFormat, OCSF_VERSION};
 pub use audit_reads::{AUDIT_PAGE_MAX, AuditFilter, AuditPage, AuditRecord};
+pub use audit_seal::SEALED_AT_ONCE;
 pub use audit_verify::{AuditCheck, ChainLook, ChainWatch};
 pub use backup::{BackupError, back_up};
 pub use brake::Asked;

@@ -31,7 +31,7 @@ const GROUP_MAX: usize = 256;
 const GROUP_ROWS_MAX: usize = 1_024;
 
 /// Timeout of a transaction. A longer one waits for an answer that will not come: a server behind a cut connection.
-const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
+pub(super) const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Timeout of a rollback. A rollback is fast unless the connection is dead.
 const ROLLBACK_TIME_MAX: Duration = Duration::from_secs(5);

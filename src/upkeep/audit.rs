@@ -1,6 +1,6 @@
 //! The upkeep of the audit log: sealing, a watch over the chain, the removal of old rows, and an hourly log line with the head.
 //!
-//! Every replica tries to seal and to remove; a lock in the store lets one at a time through. Every replica watches.
+//! Every replica tries to seal and to remove; the row of the head in the store lets one at a time through. Every replica watches.
 //!
 //! Before: time. After: [`crate::store`].
 
@@ -20,8 +20,8 @@ const HEAD_EVERY: Duration = Duration::from_hours(1);
 /// The duty of the log line, which one replica takes.
 const HEAD_DUTY: &str = "audit_head";
 
-/// Pause between two seals while rows come in and do not fill a transaction: a few rows at a time hold up an event for less long than
-/// all of a second's at once.
+/// Pause between two seals while rows come in and do not fill a transaction. In a SQLite file a few rows at a time hold up an event for
+/// less long than all of a second's at once.
 const SEAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause between two transactions that remove old rows.
@@ -53,7 +53,7 @@ impl AuditUpkeep {
 
     /// Seals what is not sealed yet, and once an hour writes a log line with the head.
     pub async fn seal(&self) -> Step {
-        let sealed = match self.store.seal_audit().await {
+        let sealed = match self.store.seal_apart().await {
             Ok(SEALED_AT_ONCE..) => return Step::Busy,
             Ok(sealed) => sealed,
             Err(error) => return failed!(error, "rows of the audit log could not be sealed"),

@@ -17,11 +17,11 @@ use podero_bridge::store::{
     Settled, Store,
 };
 use podero_bridge::upkeep::AuditUpkeep;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, PgConnection};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::kit::{BY, Fixture, StoreFixture, on_both_databases};
+use crate::kit::{BY, Fixture, StoreFixture, TestDatabase, on_both_databases};
 use crate::running;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -122,19 +122,51 @@ async fn replicas_that_seal_at_once_make_one_chain(fixture: StoreFixture) {
         async move {
             for number in from..from + 20 {
                 store.record((0..20).map(|_| act(now, number)).collect()).await.expect("the store is there");
+                store.seal_apart().await.expect("the store is there");
                 store.seal_audit().await.expect("the store is there");
             }
         }
     };
-    join_all([work(fixture.store.clone(), 0), work(other.clone(), 100)]).await;
+    let erasures = async {
+        for number in (0..20).chain(100..120) {
+            let erased = other.erase(&format!("C-{number}"), &[], true, BY).await;
+            erased.expect("the store is there").expect("nothing is in the way");
+        }
+    };
+    tokio::join!(join_all([work(fixture.store.clone(), 0), work(other.clone(), 100)]), erasures);
     join_all([seal(&fixture.store), seal(&other)]).await;
     seal(&fixture.store).await;
     let check = fixture.store.verify_audit(None).await.expect("the store is there");
     assert_eq!((check.broken, check.unsealed), (None, 0));
     let all = fixture.store.audit_page(&AuditFilter::default(), None, 1_000).await.expect("the store is there").records;
     assert_eq!(check.head.count, all.len() as u64, "each row has a number of its own");
-    assert_eq!(rows(&fixture.store).await.len(), 2 * 20 * 20);
+    let skipped = rows(&fixture.store).await.into_iter().filter(|row| row.action == "event.skip");
+    assert_eq!(skipped.count(), 2 * 20 * 20);
     assert_eq!(fixture.store.audit_head().await.expect("the store is there"), check.head);
+}
+
+/// On PostgreSQL a bridge seals next to its writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn sealing_waits_for_no_other_process_and_outlives_its_connection() {
+    let fixture = StoreFixture::open(TestDatabase::postgres(), 0).await;
+    seal(&fixture.store).await;
+    record(&fixture, 0..3).await;
+    let mut other = PgConnection::connect(&fixture.url).await.expect("the database is there");
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM audit_head FOR UPDATE").execute(&mut other).await.expect("locked");
+    assert_eq!(fixture.store.seal_apart().await.expect("no wait for a lock"), 0, "another process seals");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.expect("unlocked");
+    assert_eq!(fixture.store.seal_apart().await.expect("the store is there"), 3);
+    // A connection that is gone fails once, as the others that were open, and none is used again.
+    record(&fixture, 3..5).await;
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(ended).execute(&mut other).await.expect("ended");
+    let mut sealed = 0;
+    while sealed == 0 {
+        sealed = fixture.store.seal_apart().await.unwrap_or(0);
+    }
+    assert_eq!(sealed, 2);
+    let check = fixture.store.verify_audit(None).await.expect("the store is there");
+    assert_eq!((check.broken, check.unsealed), (None, 0));
 }
 
 async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {

@@ -30,7 +30,7 @@ pub(super) use rows::{RowStatement, Rows, RowsExecutor};
 pub use server_gauges::{ServerGauges, TableRows};
 
 use postgres::ServerSession;
-use server::{Server, ServerReaders};
+use server::{ReaderLease, Server, ServerReaders};
 
 use super::condition::{Condition, Trouble};
 use super::db_file::{self, DbFile, FileLock, WHAT_TO_DO, sqlite_path};
@@ -97,6 +97,12 @@ enum Address {
 pub(super) enum Connection {
     Sqlite(rusqlite::Connection),
     Postgres(ServerSession),
+}
+
+/// A connection for reading that is lent for one transaction, next to the writer's. Dropped, it is closed.
+pub(super) struct Lent {
+    pub(super) connection: Connection,
+    lease: ReaderLease,
 }
 
 /// Connections for reading, in addition to the writer's; cheap to clone.
@@ -183,11 +189,28 @@ impl Executor for &Readers {
 
 impl Readers {
     /// Notes damage in the result of a read, which cannot tell that writing works.
-    fn noted<T>(&self, result: Result<T, DbFault>) -> Result<T, DbFault> {
+    pub(super) fn noted<T>(&self, result: Result<T, DbFault>) -> Result<T, DbFault> {
         if result.as_ref().is_err_and(|fault| fault.trouble() == Some(Trouble::Damaged)) {
             self.condition.damage_seen();
         }
         result
+    }
+
+    /// A connection on which a transaction has begun, next to the writer's; `None` on SQLite, where only the writer writes.
+    pub(super) async fn begin(&self) -> Result<Option<Lent>, DbFault> {
+        let ReadSource::Postgres(readers) = &self.source else { return Ok(None) };
+        let (mut session, lease) = readers.lend().await?;
+        session.begin_as_writer().await?;
+        Ok(Some(Lent { connection: Connection::Postgres(session), lease }))
+    }
+
+    /// Commits the transaction of a connection that was lent, and keeps the connection; after `Ok` it is on disk.
+    pub(super) async fn commit(&self, mut lent: Lent) -> Result<(), DbFault> {
+        lent.connection.commit().await?;
+        if let (ReadSource::Postgres(readers), Connection::Postgres(session)) = (&self.source, lent.connection) {
+            readers.take_back(session, lent.lease);
+        }
+        Ok(())
     }
 
     /// Reads the state of the server; `None` on SQLite, which has none.
@@ -505,7 +528,8 @@ impl From<DbFault> for Error {
             | DbFault::PoolBusy
             | DbFault::OnlyReads
             | DbFault::Ended
-            | DbFault::Missing => Self::Away(fault.to_string()),
+            | DbFault::Missing
+            | DbFault::NotAsRead => Self::Away(fault.to_string()),
         }
     }
 }

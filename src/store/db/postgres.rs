@@ -118,10 +118,20 @@ impl ServerSession {
 
     /// Begins a transaction. Behind a pooler this is where a statement waits until a connection to the server is free.
     pub(super) async fn begin(&mut self) -> Result<(), DbFault> {
+        self.begin_with(&[]).await
+    }
+
+    /// As [`Self::begin`], with plans that suit the writer until the transaction ends.
+    pub(super) async fn begin_as_writer(&mut self) -> Result<(), DbFault> {
+        self.begin_with(&PLANS_OF_WRITER.map(str::to_owned)).await
+    }
+
+    async fn begin_with(&mut self, settings: &[String]) -> Result<(), DbFault> {
+        let settings = sets("SET LOCAL", settings);
         if self.is_direct {
-            self.send("BEGIN".to_owned()).await?;
+            self.send(format!("BEGIN; {settings}")).await?;
         } else {
-            let beginning = self.send(format!("BEGIN; {}", sets("SET LOCAL", &self.settings)));
+            let beginning = self.send(format!("BEGIN; {}{settings}", sets("SET LOCAL", &self.settings)));
             tokio::time::timeout(POOL_TIME_MAX, beginning).await.unwrap_or(Err(DbFault::PoolBusy))?;
         }
         self.is_in_transaction = true;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, Row as _};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::fault::DbFault;
@@ -32,6 +33,10 @@ const HOSTS_MAX: usize = 8;
 
 /// Time for which a connection for reading is used: after a failover it may be one to a server that is left alone.
 const READER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Time after an answer in which a connection for reading is taken to be alive. After it the next read asks first, which takes as long as
+/// a small read itself.
+const READER_FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// Interval at which a read without a connection tries again, unless another read gives one back sooner.
 const READER_TRIES_EVERY: Duration = Duration::from_millis(200);
@@ -176,6 +181,13 @@ pub(in crate::store) struct ServerReaders {
 struct Reader {
     session: ServerSession,
     opened_at: Instant,
+    answered_at: Instant,
+}
+
+/// The right to use a connection for reading, which ends when it is dropped.
+pub(super) struct ReaderLease {
+    opened_at: Instant,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl ServerReaders {
@@ -187,14 +199,31 @@ impl ServerReaders {
         let _permit = self.pool.permit().await?;
         let mut reader = self.reader().await?;
         let found = reader.session.rows(query).await;
-        self.pool.give_back(reader, found)
+        self.give_back(reader, found)
     }
 
     pub(super) async fn changes(&self, query: Query<'_>) -> Result<u64, DbFault> {
         let _permit = self.pool.permit().await?;
         let mut reader = self.reader().await?;
         let done = reader.session.changes(query).await;
-        self.pool.give_back(reader, done)
+        self.give_back(reader, done)
+    }
+
+    /// A connection for a transaction.
+    pub(super) async fn lend(&self) -> Result<(ServerSession, ReaderLease), DbFault> {
+        let permit = self.pool.permit().await?;
+        let Reader { session, opened_at, .. } = self.reader().await?;
+        Ok((session, ReaderLease { opened_at, _permit: permit }))
+    }
+
+    /// Keeps a connection that was lent, and on which no transaction is open.
+    pub(super) fn take_back(&self, session: ServerSession, lease: ReaderLease) {
+        let reader = Reader { session, opened_at: lease.opened_at, answered_at: lease.opened_at };
+        let _ = self.give_back(reader, Ok(()));
+    }
+
+    fn give_back<T>(&self, reader: Reader, result: Result<T, DbFault>) -> Result<T, DbFault> {
+        self.pool.give_back(Reader { answered_at: Instant::now(), ..reader }, result)
     }
 
     /// Lets no read begin any more, waits for those under way, and closes every connection.
@@ -211,14 +240,20 @@ impl ServerReaders {
         let deadline = Instant::now() + READER_WAIT_MAX;
         loop {
             while let Some(mut reader) = self.pool.take() {
-                let is_young = reader.opened_at.elapsed() < READER_AGE_MAX;
-                if is_young && matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(())))
+                if reader.opened_at.elapsed() >= READER_AGE_MAX {
+                    continue;
+                }
+                let is_fresh = reader.answered_at.elapsed() < READER_FRESH_FOR;
+                if is_fresh || matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(())))
                 {
                     return Ok(reader);
                 }
             }
             match self.server.connect().await {
-                Ok(session) => return Ok(Reader { session, opened_at: Instant::now() }),
+                Ok(session) => {
+                    let now = Instant::now();
+                    return Ok(Reader { session, opened_at: now, answered_at: now });
+                }
                 Err(fault) if fault.lacks_connection() && Instant::now() < deadline => {
                     // Both ends of this wait mean the same.
                     let _ = tokio::time::timeout(READER_TRIES_EVERY, self.pool.given_back()).await;
