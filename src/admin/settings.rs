@@ -50,14 +50,15 @@ impl From<&Setting> for SettingView {
 
 /// The running version with its settings, for the route and the page.
 pub async fn settings(admin: &Admin) -> Result<SettingsView, ApiError> {
+    let (schema, replicas) = tokio::try_join!(admin.store.schema(), admin.store.replicas())?;
     Ok(SettingsView {
         version: env!("CARGO_PKG_VERSION"),
         store: match admin.store.dialect() {
             Dialect::Sqlite => "sqlite",
             Dialect::Postgres => "postgres",
         },
-        schema: admin.store.schema().await?,
-        replicas: admin.store.replicas().await?,
+        schema,
+        replicas,
         settings: admin.settings.iter().map(SettingView::from).collect(),
     })
 }

@@ -65,7 +65,7 @@ fn address(filter: &PumpFilter, after: Option<&str>) -> String {
 /// The page.
 pub(super) async fn page(visit: Visit, admin: web::Data<Admin>, query: web::Query<FleetQuery>) -> PageResult {
     let filter = query.into_inner().read()?;
-    let (summary, pumps) = (admin.store.fleet().await?, admin.store.heat_pumps(filter.clone()).await?);
+    let (summary, pumps) = tokio::try_join!(admin.store.fleet(), admin.store.heat_pumps(filter.clone()))?;
     let main = html! {
         div.stack data-part="summary" {
             (states(&visit, &summary))

@@ -46,12 +46,14 @@ pub(super) async fn page(
     let reason = reason.map(|name| Reason::from_name(name).ok_or_else(unknown)).transpose()?.map(Reason::name);
     let after = filter.after.as_deref().map(|id| uuid::Uuid::parse_str(id).map_err(|_| unknown())).transpose()?;
     let after = after.map(|id| id.to_string());
-    let rows = admin.store.parked_page(reason, after.as_deref(), ROWS).await?;
-    let groups = match after {
-        None => admin.store.parked_groups(&ParkedFilter::default()).await?,
-        Some(_) => Vec::new(),
+    let groups = async {
+        match after {
+            None => admin.store.parked_groups(&ParkedFilter::default()).await,
+            Some(_) => Ok(Vec::new()),
+        }
     };
-    let retries = admin.store.bulk_retries().await?;
+    let rows = admin.store.parked_page(reason, after.as_deref(), ROWS);
+    let (rows, groups, retries) = tokio::try_join!(rows, groups, admin.store.bulk_retries())?;
     let next = next_of(&rows, ROWS, |event| event.id.to_string());
     let next = next.map(|next| with_query(PATH, &[("reason", reason), ("after", Some(&next))]));
     let main = html! {

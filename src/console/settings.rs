@@ -43,7 +43,8 @@ pub(super) async fn page(visit: Visit, admin: web::Data<Admin>, caller: Caller) 
 
 /// Operators, store and configuration, as `/v1/operators` and `/v1/settings` have them.
 async fn for_admins(visit: &Visit, admin: &Admin) -> Result<Markup, PageError> {
-    let (operators, seen) = (admin.store.operators().await?, admin::settings(admin).await?);
+    let (operators, seen) = tokio::join!(admin.store.operators(), admin::settings(admin));
+    let (operators, seen) = (operators?, seen?);
     Ok(html! {
         section.panel { h2 { (visit.say(words::OPERATORS)) } (operators_table(visit, &operators)) }
         section.panel {

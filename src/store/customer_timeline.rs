@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::audit::CoveredRow;
 use super::audit_reads::{AFTER_ALL_IDS, AuditRecord, UNCOVERED};
-use super::db::{ours, query};
+use super::db::{listed, ours, query};
 use super::error::Error;
 use super::handle::StoreView;
 use super::timeline::{CallView, EventSummary, NoticeView, ROWS_MAX};
@@ -131,13 +131,13 @@ impl StoreView {
     ) -> Result<TimelinePage, Error> {
         let limit = limit.clamp(1, ROWS_MAX);
         let TimelineCursor([events, notices, acts]) = from.unwrap_or_else(TimelineCursor::newest);
-        let sources = [
-            self.events_from(customer, events, limit).await?,
-            self.notices_from(customer, notices, limit).await?,
-            self.acts_from(customer, acts, limit).await?,
-        ];
-        let mut page = merged(sources, usize::try_from(limit).unwrap_or_default());
-        self.complete(customer, &mut page.entries).await?;
+        let (events, notices, acts) = tokio::try_join!(
+            self.events_from(customer, events, limit),
+            self.notices_from(customer, notices, limit),
+            self.acts_from(customer, acts, limit),
+        )?;
+        let mut page = merged([events, notices, acts], usize::try_from(limit).unwrap_or_default());
+        self.complete(&mut page.entries).await?;
         Ok(page)
     }
 
@@ -189,38 +189,45 @@ impl StoreView {
     }
 
     /// Reads the calls and the acts of the events of a page.
-    async fn complete(&self, customer: &str, entries: &mut [TimelineEntry]) -> Result<(), Error> {
+    async fn complete(&self, entries: &mut [TimelineEntry]) -> Result<(), Error> {
         let mut events: HashMap<String, &mut TimelineEvent> = HashMap::new();
         for entry in entries {
             if let TimelineEntry::Event(event) = entry {
                 events.insert(event.event.id.to_string(), event);
             }
         }
-        let (Some(first), Some(last)) = (events.keys().min().cloned(), events.keys().max().cloned()) else {
+        if events.is_empty() {
             return Ok(());
-        };
-        let calls = ours(format!(
-            "SELECT event_id, {columns} FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1 AND id >= $2 AND id <= $3) \
-             ORDER BY event_id, id LIMIT $4",
-            columns = CallView::COLUMNS
-        ));
-        let calls: Vec<(String, CallView)> =
-            query(calls).with((customer, &first, &last, BESIDE_MAX)).fetch_all(&self.readers).await?;
+        }
+        let ids: Vec<String> = events.keys().cloned().collect();
+        let (calls, acts) = tokio::try_join!(self.calls_of(&ids), self.acts_on_each(&ids))?;
         for (event, call) in calls {
             events.entry(event).and_modify(|event| event.calls.push(call));
         }
-        let acts = ours(format!(
-            "SELECT {columns}, {UNCOVERED} FROM audit WHERE substr(actor, 1, 7) <> 'source:' AND actor <> 'bridge' AND target_id IN \
-             (SELECT id FROM events WHERE lane = $1 AND id >= $2 AND id <= $3) ORDER BY target_id, id LIMIT $4",
-            columns = CoveredRow::COLUMNS
-        ));
-        let acts: Vec<AuditRecord> =
-            query(acts).with((customer, &first, &last, BESIDE_MAX)).fetch_all(&self.readers).await?;
         for act in acts {
             let event = act.target_id.clone().unwrap_or_default();
             events.entry(event).and_modify(|event| event.acts.push(act));
         }
         Ok(())
+    }
+
+    async fn calls_of(&self, events: &[String]) -> Result<Vec<(String, CallView)>, Error> {
+        let calls = ours(format!(
+            "SELECT event_id, {columns} FROM calls WHERE event_id IN {} ORDER BY event_id, id LIMIT {BESIDE_MAX}",
+            listed(1, events.len()),
+            columns = CallView::COLUMNS
+        ));
+        Ok(query(calls).with_each(events).fetch_all(&self.readers).await?)
+    }
+
+    async fn acts_on_each(&self, events: &[String]) -> Result<Vec<AuditRecord>, Error> {
+        let acts = ours(format!(
+            "SELECT {columns}, {UNCOVERED} FROM audit WHERE substr(actor, 1, 7) <> 'source:' AND actor <> 'bridge' \
+             AND target_id IN {} ORDER BY target_id, id LIMIT {BESIDE_MAX}",
+            listed(1, events.len()),
+            columns = CoveredRow::COLUMNS
+        ));
+        Ok(query(acts).with_each(events).fetch_all(&self.readers).await?)
     }
 }
 

@@ -146,15 +146,11 @@ impl StoreView {
     pub async fn pump_detail(&self, id: &str) -> Result<Option<PumpDetail>, Error> {
         let id = id.to_ascii_lowercase();
         let one = query("SELECT record, checked_at FROM pumps WHERE heat_pump = $1").bind(&id);
-        let Some((record, checked_at)) = one.fetch_optional::<(String, Timestamp)>(&self.readers).await? else {
-            return Ok(None);
-        };
+        let one = async { Ok(one.fetch_optional::<(String, Timestamp)>(&self.readers).await?) };
+        let (one, close_watch, occurrences) = tokio::try_join!(one, self.close_watch(&id), self.occurrences(&id))?;
+        let Some((record, checked_at)) = one else { return Ok(None) };
         let (Some(seen), Some(pump)) = (legible(&record), pump_of(&record, checked_at)) else {
             return Err(Error::Unreadable("the record of a heat pump".to_owned()));
-        };
-        let occurrences = match &seen.customer {
-            Some(customer) => self.occurrences(customer, &id).await?,
-            None => Vec::new(),
         };
         Ok(Some(PumpDetail {
             pump,
@@ -164,15 +160,18 @@ impl StoreView {
             connected_since: seen.good_since,
             lost_at: seen.fell_at,
             losses: seen.losses,
-            close_watch: self.close_watch(&id).await?,
+            close_watch,
             occurrences,
         }))
     }
 
     /// The alerts about a heat pump, by the outgoing events of its owner.
-    async fn occurrences(&self, customer: &str, heat_pump: &str) -> Result<Vec<OccurrenceView>, Error> {
-        let bodies = query("SELECT body FROM notices WHERE customer = $1 ORDER BY seq DESC LIMIT $2");
-        let bodies: Vec<String> = bodies.with((customer, ROWS_MAX)).fetch_all(&self.readers).await?;
+    async fn occurrences(&self, heat_pump: &str) -> Result<Vec<OccurrenceView>, Error> {
+        let bodies = query(
+            "SELECT body FROM notices WHERE customer = (SELECT customer FROM pumps WHERE heat_pump = $1) \
+             ORDER BY seq DESC LIMIT $2",
+        );
+        let bodies: Vec<String> = bodies.with((heat_pump, ROWS_MAX)).fetch_all(&self.readers).await?;
         let told = bodies.iter().filter_map(|body| serde_json::from_str::<Value>(body).ok());
         let about = told.filter(|told| told["data"]["heat_pump_id"] == heat_pump);
         let mut occurrences: Vec<OccurrenceView> = Vec::new();

@@ -180,8 +180,9 @@ impl StoreView {
     /// The schema of the store.
     pub async fn schema(&self) -> Result<SchemaView, Error> {
         let version = query("SELECT version FROM _sqlx_migrations ORDER BY version DESC LIMIT 1");
-        let version = version.fetch_one(&self.readers).await?;
-        let floor: Option<i64> = query("SELECT MAX(version) FROM schema_floor").fetch_one(&self.readers).await?;
+        let floor = query("SELECT MAX(version) FROM schema_floor");
+        let (version, floor): (i64, Option<i64>) =
+            tokio::try_join!(version.fetch_one(&self.readers), floor.fetch_one(&self.readers))?;
         let known = schema::known_of(self.dialect);
         Ok(SchemaView { version, known, floor: floor.unwrap_or(0) })
     }

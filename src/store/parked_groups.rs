@@ -104,30 +104,27 @@ struct Counted {
 impl StoreView {
     /// Parked events by reason.
     pub async fn parked_groups(&self, filter: &ParkedFilter) -> Result<Vec<ParkedGroup>, Error> {
-        Ok(self.counted(filter).await?.into_iter().filter_map(|counted| counted.group).collect())
+        let mut groups = Vec::new();
+        for reason in self.reasons_of(filter).await? {
+            groups.extend(self.count_reason(reason, filter).await?.group);
+        }
+        Ok(groups)
     }
 
     /// The parked events that a retry by this filter would cover: their number, and some of them.
     pub async fn parked_preview(&self, filter: &ParkedFilter) -> Result<ParkedPreview, Error> {
-        let counted = self.counted(filter).await?;
-        let is_capped = counted.iter().any(|counted| counted.is_capped);
-        let groups: Vec<ParkedGroup> = counted.into_iter().filter_map(|counted| counted.group).collect();
-        let mut sample = Vec::new();
-        for group in &groups {
+        let (mut groups, mut sample, mut is_capped) = (Vec::<ParkedGroup>::new(), Vec::new(), false);
+        for reason in self.reasons_of(filter).await? {
             let left = SAMPLE_MAX.saturating_sub(sample.len());
-            sample.extend(self.sample_of(&group.reason, filter, left).await?);
+            let some = self.sample_of(&reason, filter, left);
+            let (counted, some) = tokio::try_join!(self.count_reason(reason.clone(), filter), some)?;
+            is_capped |= counted.is_capped;
+            groups.extend(counted.group);
+            sample.extend(some);
         }
         let (count, retryable) =
             groups.iter().fold((0, 0), |(count, retryable), group| (count + group.count, retryable + group.retryable));
         Ok(ParkedPreview { count, retryable, is_capped, groups, sample })
-    }
-
-    async fn counted(&self, filter: &ParkedFilter) -> Result<Vec<Counted>, Error> {
-        let mut counted = Vec::new();
-        for reason in self.reasons_of(filter).await? {
-            counted.push(self.count_reason(reason, filter).await?);
-        }
-        Ok(counted)
     }
 
     /// The reasons for which anything is parked: one look into the index for each.

@@ -301,11 +301,13 @@ impl StoreView {
         let readers = &self.readers;
         let event =
             ours(format!("SELECT {}, raw, raw_encoding, envelope FROM events WHERE id = $1", EventSummary::COLUMNS));
-        let event = query(event).bind(id).fetch_optional(readers).await?;
+        let calls = ours(format!("SELECT {} FROM calls WHERE event_id = $1 ORDER BY id LIMIT $2", CallView::COLUMNS));
+        let (event, calls) = tokio::try_join!(
+            query(event).bind(id).fetch_optional(readers),
+            query(calls).with((id, ROWS_MAX)).fetch_all(readers),
+        )?;
         let Some((event, raw, raw_encoding, envelope)) = event else { return Ok(None) };
         let envelope: Option<String> = envelope;
-        let calls = ours(format!("SELECT {} FROM calls WHERE event_id = $1 ORDER BY id LIMIT $2", CallView::COLUMNS));
-        let calls = query(calls).with((id, ROWS_MAX)).fetch_all(readers).await?;
         let envelope = envelope.and_then(|text| serde_json::from_str(&text).ok());
         let original = Some(OriginalBytes { envelope, raw, raw_encoding });
         Ok(Some(EventView { event, calls, original }))
@@ -348,8 +350,9 @@ impl StoreView {
 
     /// The present of a customer; `None` if the store has never heard of them.
     pub async fn customer_card(&self, customer: &str) -> Result<Option<CustomerCard>, Error> {
-        let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX).await?;
-        let lane = customers::state_of(&self.readers, customer).await?;
+        let heat_pumps = self.pumps("customer = $1", vec![customer.to_owned()], ROWS_MAX);
+        let lane = async { Ok(customers::state_of(&self.readers, customer).await?) };
+        let (heat_pumps, lane) = tokio::try_join!(heat_pumps, lane)?;
         let has_events = query("SELECT 1 FROM events WHERE lane = $1 LIMIT 1").bind(customer);
         if heat_pumps.is_empty() && lane.is_none() && !has_events.finds(&self.readers).await? {
             return Ok(None);
@@ -362,15 +365,16 @@ impl StoreView {
     pub async fn heat_pumps(&self, filter: PumpFilter) -> Result<Vec<PumpView>, Error> {
         let mut conditions = vec!["is_retired = 0".to_owned()];
         let mut arguments = Vec::new();
-        // One of them is looked for by its index, which has the order of the page; the others as a value that no index has, so that
-        // SQLite takes none that it would have to sort by.
+        // The state and one of the others are looked for by their index, which has the order of the page. Any other filter is
+        // compared as a value that no index has, so that SQLite takes no index that it would have to sort by.
         let mut is_indexed = filter.has_alert;
         let wanted = [("region", filter.region), ("manufacturer", filter.manufacturer), ("knowledge", filter.state)];
         for (column, argument) in wanted {
             let Some(argument) = argument else { continue };
             arguments.push(argument);
             let place = arguments.len();
-            let by_index = !std::mem::replace(&mut is_indexed, true);
+            let by_index =
+                if column == "knowledge" { !filter.has_alert } else { !std::mem::replace(&mut is_indexed, true) };
             conditions.push(match by_index {
                 true => format!("{column} = ${place}"),
                 false => format!("COALESCE({column}, '') = ${place}"),

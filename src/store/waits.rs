@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::closed_sets::{OpenState, RowKind};
-use super::db::{listed, ours, query, row};
+use super::db::{ours, query, row};
 use super::error::Error;
 use super::event_rows::UNSETTLED;
 use super::handle::StoreView;
@@ -156,50 +156,43 @@ impl StoreView {
     /// A page of events that are not done, those first that wait for longest; parked ones by arrival.
     pub async fn open_events(&self, filter: OpenFilter) -> Result<OpenPage, Error> {
         let limit = filter.limit.clamp(1, ROWS_MAX);
-        let page = self.page_of(&filter, limit).await?;
-        let is_full = i64::try_from(page.len()).is_ok_and(|count| count == limit);
-        let next = page.last().filter(|_| is_full).cloned();
-        if page.is_empty() {
-            return Ok(OpenPage { events: Vec::new(), next });
-        }
         let now = self.clock.now();
-        let standing = shared_standing(&self.readers, now).await?;
-        let around = Around { now, standing, ceilings: self.ceilings.get() };
-        let details = ours(format!(
-            "SELECT {columns} FROM events AS e LEFT JOIN lanes AS l ON l.lane = e.lane WHERE e.id IN {}",
-            listed(1, page.len()),
-            columns = OpenRow::COLUMNS,
-        ));
-        let details = query(details).with_each(page.iter().map(|cursor| &cursor.id));
-        let rows: Vec<OpenRow> = details.fetch_all(&self.readers).await?;
-        let mut events: Vec<OpenEvent> = rows.into_iter().map(|row| around.event_of(row)).collect();
-        // The event may have ended since its page was read.
-        events.retain(|event| event.state == filter.state.into());
-        events.sort_by_cached_key(|event| page.iter().position(|cursor| cursor.id == event.id.to_string()));
+        let (rows, standing) = tokio::join!(self.open_rows(&filter, limit), shared_standing(&self.readers, now));
+        let around = Around { now, standing: standing?, ceilings: self.ceilings.get() };
+        let events: Vec<OpenEvent> = rows?.into_iter().map(|row| around.event_of(row)).collect();
+        let is_full = i64::try_from(events.len()).is_ok_and(|count| count == limit);
+        let end = |event: &OpenEvent| OpenCursor { since: event.since.micros(), id: event.id.to_string() };
+        let next = events.last().filter(|_| is_full).map(end);
         Ok(OpenPage { events, next })
     }
 
-    async fn page_of(&self, filter: &OpenFilter, limit: i64) -> Result<Vec<OpenCursor>, Error> {
+    /// The events of a page, each read once, with their lanes.
+    async fn open_rows(&self, filter: &OpenFilter, limit: i64) -> Result<Vec<OpenRow>, Error> {
         let after = filter.after.clone().unwrap_or(OpenCursor { since: i64::MIN, id: String::new() });
         // The limit is part of the text: a plan for any limit of PostgreSQL's would expect a tenth of the rows, and sort all of them.
         let page = match (&filter.customer, filter.state) {
             (Some(customer), state) => query(ours(format!(
-                "SELECT id, tries_from FROM events WHERE lane = $1 AND state = $2 AND tries_from >= $3 \
-                 AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT {limit}",
+                "SELECT {columns} FROM (SELECT * FROM events WHERE lane = $1 AND state = $2 AND tries_from >= $3 \
+                 AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT {limit}) AS e \
+                 LEFT JOIN lanes AS l ON l.lane = e.lane ORDER BY e.tries_from, e.id",
+                columns = OpenRow::COLUMNS,
             )))
             .with((customer, state.name(), after.since, after.id)),
             (None, OpenState::Parked) => query(ours(format!(
-                "SELECT id, tries_from FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT {limit}"
+                "SELECT {columns} FROM (SELECT * FROM events WHERE state = 'parked' AND id > $1 ORDER BY id LIMIT {limit}) AS e \
+                 LEFT JOIN lanes AS l ON l.lane = e.lane ORDER BY e.id",
+                columns = OpenRow::COLUMNS,
             )))
             .bind(after.id),
             (None, state @ (OpenState::Pending | OpenState::Waiting | OpenState::Scheduled)) => query(ours(format!(
-                "SELECT id, tries_from FROM events WHERE {UNSETTLED} AND state = $1 AND tries_from >= $2 \
-                 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT {limit}",
+                "SELECT {columns} FROM (SELECT * FROM events WHERE {UNSETTLED} AND state = $1 AND tries_from >= $2 \
+                 AND (tries_from > $2 OR id > $3) ORDER BY tries_from, id LIMIT {limit}) AS e \
+                 LEFT JOIN lanes AS l ON l.lane = e.lane ORDER BY e.tries_from, e.id",
+                columns = OpenRow::COLUMNS,
             )))
             .with((state.name(), after.since, after.id)),
         };
-        let rows: Vec<(String, i64)> = page.fetch_all(&self.readers).await?;
-        Ok(rows.into_iter().map(|(id, since)| OpenCursor { since, id }).collect())
+        Ok(page.fetch_all(&self.readers).await?)
     }
 }
 

@@ -99,9 +99,9 @@ const REPLICAS: &str = "SELECT * FROM replicas";
 /// The states of heat pumps of which there are some.
 const STATES: [&str; 2] = ["connected", "disconnected"];
 
-/// The lookup of the session, which each request makes.
-const SESSION: &str = "SELECT * FROM sessions LEFT JOIN operators ON operators.name = sessions.operator \
-                       ORDER BY sessions.id DESC LIMIT 1";
+/// The session and its operator, whom each page names.
+const SESSION: [&str; 2] =
+    ["SELECT * FROM sessions ORDER BY id DESC LIMIT 1", "SELECT name, role FROM operators LIMIT 1"];
 
 /// The pages with lists, as an operator opens them. Ids are those of rows in the middle.
 async fn pages(connection: &mut AnyConnection) -> anyhow::Result<Vec<Page>> {
@@ -127,7 +127,7 @@ async fn pages(connection: &mut AnyConnection) -> anyhow::Result<Vec<Page>> {
 
 impl Page {
     fn of(name: &'static str, path: &str, mut queries: Vec<String>) -> Self {
-        queries.push(SESSION.to_owned());
+        queries.extend(SESSION.map(str::to_owned));
         Self { name, path: path.to_owned(), queries }
     }
 }
@@ -160,7 +160,12 @@ fn customers() -> Page {
          FROM {}, id LIMIT 50",
         unsettled("pending")
     );
-    Page::of("customers", "/console/customers", vec![rows])
+    // The page says by them why each event waits.
+    let lanes = format!(
+        "SELECT lanes.* FROM (SELECT lane FROM {}, id LIMIT 50) AS page JOIN lanes ON lanes.lane = page.lane",
+        unsettled("pending")
+    );
+    Page::of("customers", "/console/customers", vec![rows, lanes])
 }
 
 fn customer() -> Page {
