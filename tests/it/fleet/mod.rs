@@ -2,8 +2,8 @@
 //! limits, restarts of ours, customers who move and leave. The alerts of the watch are held against the truth.
 //!
 //! One world, two bridges: [`pure`] is the core with its memory in a map, fast enough for a month of 20,000 heat pumps;
-//! [`shell`] is the real stage with the real store. `tests/fleet` runs the full size on a release build, `tests/run` a
-//! small one. `PODERO_BRIDGE_TEST_SEED` repeats a fleet.
+//! [`shell`] is the real stage with the real store. `tests/reliability fleet week` runs the full size,
+//! `tests/run` a small one. `PODERO_BRIDGE_TEST_SEED` repeats a fleet.
 
 mod gaps;
 mod ghosts;
