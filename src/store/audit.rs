@@ -187,7 +187,7 @@ impl ChainHeadRow {
 }
 
 /// The head of the chain, for this transaction alone; `None`: another one has it.
-async fn take_head(tx: &mut Transaction<'_>) -> Result<Option<ChainHeadRow>, DbFault> {
+pub(super) async fn take_head(tx: &mut Transaction<'_>) -> Result<Option<ChainHeadRow>, DbFault> {
     let head = ours(format!(
         "SELECT {columns} FROM audit_head WHERE one = 1{}",
         tx.db.skip_locked(),

@@ -1,6 +1,6 @@
 //! The upkeep of the audit log: sealing, a watch over the chain, the removal of old rows, and an hourly log line with the head.
 //!
-//! Every replica tries to seal and to remove; the row of the head in the store lets one at a time through. Every replica watches.
+//! Every replica tries to seal and to remove; a lock in the store lets one at a time through. Every replica watches.
 //!
 //! Before: time. After: [`crate::store`].
 
@@ -12,7 +12,7 @@ use crate::domain::Timestamp;
 use crate::domain::chain::Broken;
 use crate::metrics::Metrics;
 use crate::pump::{Step, failed};
-use crate::store::{ChainLook, ChainWatch, Error, SEALED_AT_ONCE, Store};
+use crate::store::{ChainLook, ChainWatch, Dialect, Error, SEALED_AT_ONCE, Store};
 
 /// Interval of the log line with the head: with the log it is kept elsewhere, so that a rewrite of everything before shows.
 const HEAD_EVERY: Duration = Duration::from_hours(1);
@@ -20,9 +20,12 @@ const HEAD_EVERY: Duration = Duration::from_hours(1);
 /// The duty of the log line, which one replica takes.
 const HEAD_DUTY: &str = "audit_head";
 
-/// Pause between two seals while rows come in and do not fill a transaction. In a SQLite file a few rows at a time hold up an event for
+/// Pause between two seals in a SQLite file while rows come in and do not fill a transaction: a few rows at a time hold up an event for
 /// less long than all of a second's at once.
 const SEAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// The same pause on a server, where no event waits for it and each transaction costs a flush.
+const SEAL_PAUSE_APART: Duration = Duration::from_millis(200);
 
 /// Pause between two transactions that remove old rows.
 const TRIM_PAUSE: Duration = Duration::from_millis(50);
@@ -61,7 +64,11 @@ impl AuditUpkeep {
         if let Err(error) = self.tell_head().await {
             tracing::debug!(%error, "the head of the audit log could not be read");
         }
-        if sealed > 0 { Step::IdleFor(SEAL_PAUSE) } else { Step::Idle }
+        let pause = match self.store.dialect() {
+            Dialect::Sqlite => SEAL_PAUSE,
+            Dialect::Postgres => SEAL_PAUSE_APART,
+        };
+        if sealed > 0 { Step::IdleFor(pause) } else { Step::Idle }
     }
 
     async fn tell_head(&self) -> Result<(), Error> {

@@ -38,9 +38,6 @@ pub(in crate::store) enum DbFault {
     /// An expected row is missing.
     #[error("no rows returned by a query that expected to return at least one row")]
     Missing,
-    /// Rows that were read before are not there any more, or are others.
-    #[error("rows are not as they were read a moment before")]
-    NotAsRead,
     /// Another version wrote the row, or it is damaged.
     #[error("column {column} is not what this version writes there")]
     Unreadable { column: usize },
@@ -78,7 +75,7 @@ impl DbFault {
             },
             Self::TooLate | Self::PoolBusy => Some(Trouble::Silent),
             Self::OnlyReads => Some(Trouble::ReadOnly),
-            Self::Ended | Self::Missing | Self::NotAsRead | Self::Unreadable { .. } => None,
+            Self::Ended | Self::Missing | Self::Unreadable { .. } => None,
         }
     }
 

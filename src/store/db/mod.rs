@@ -528,8 +528,7 @@ impl From<DbFault> for Error {
             | DbFault::PoolBusy
             | DbFault::OnlyReads
             | DbFault::Ended
-            | DbFault::Missing
-            | DbFault::NotAsRead => Self::Away(fault.to_string()),
+            | DbFault::Missing => Self::Away(fault.to_string()),
         }
     }
 }
