@@ -199,7 +199,10 @@ impl StoreView {
         if events.is_empty() {
             return Ok(());
         }
-        let ids: Vec<String> = events.keys().cloned().collect();
+        let mut ids: Vec<String> = events.keys().cloned().collect();
+        // Few lengths, so that the texts of the statements are few: a connection keeps a prepared statement for each.
+        let filler = ids[0].clone();
+        ids.resize(ids.len().next_power_of_two(), filler);
         let (calls, acts) = tokio::try_join!(self.calls_of(&ids), self.acts_on_each(&ids))?;
         for (event, call) in calls {
             events.entry(event).and_modify(|event| event.calls.push(call));

@@ -111,6 +111,11 @@ impl DbFault {
         }
     }
 
+    /// `true` if the connection is gone, and another one may work.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Postgres(_)) && self.is_away()
+    }
+
     /// `true` if PostgreSQL, or the pooler in front of it, has no connection to spare: it has as soon as another client goes.
     pub(super) fn lacks_connection(&self) -> bool {
         if let Self::Postgres(error) = self

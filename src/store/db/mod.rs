@@ -199,9 +199,13 @@ impl Readers {
     /// A connection on which a transaction has begun, next to the writer's; `None` on SQLite, where only the writer writes.
     pub(super) async fn begin(&self) -> Result<Option<Lent>, DbFault> {
         let ReadSource::Postgres(readers) = &self.source else { return Ok(None) };
-        let (mut session, lease) = readers.lend().await?;
-        session.begin_as_writer().await?;
-        Ok(Some(Lent { connection: Connection::Postgres(session), lease }))
+        let (session, lease) = readers.lend().await?;
+        // From here on the right to use the connection ends after the connection.
+        let mut lent = Lent { connection: Connection::Postgres(session), lease };
+        if let Connection::Postgres(session) = &mut lent.connection {
+            session.begin_as_writer().await?;
+        }
+        Ok(Some(lent))
     }
 
     /// Commits the transaction of a connection that was lent, and keeps the connection; after `Ok` it is on disk.

@@ -34,6 +34,9 @@ const HOSTS_MAX: usize = 8;
 /// Time for which a connection for reading is used: after a failover it may be one to a server that is left alone.
 const READER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// Timeout of a read. PostgreSQL ends a longer statement by itself (`statement_timeout`); a host that is gone without a word does not.
+const READ_TIME_MAX: Duration = Duration::from_secs(20);
+
 /// Time after an answer in which a connection for reading is taken to be alive. After it the next read asks first, which takes as long as
 /// a small read itself.
 const READER_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -195,31 +198,34 @@ impl ServerReaders {
         Self { server, pool: Arc::default() }
     }
 
+    /// Reads. A connection that turns out to be gone is replaced once.
     pub(super) async fn rows(&self, query: Query<'_>) -> Result<Vec<Row>, DbFault> {
         let _permit = self.pool.permit().await?;
-        let mut reader = self.reader().await?;
-        let found = reader.session.rows(query).await;
+        let (mut reader, is_sure) = self.reader(false).await?;
+        let mut found = in_time(reader.session.rows(query.clone())).await;
+        if !is_sure && found.as_ref().is_err_and(DbFault::is_lost_connection) {
+            (reader, _) = self.reader(true).await?;
+            found = in_time(reader.session.rows(query)).await;
+        }
         self.give_back(reader, found)
     }
 
+    /// Reads, and returns the number of rows.
     pub(super) async fn changes(&self, query: Query<'_>) -> Result<u64, DbFault> {
-        let _permit = self.pool.permit().await?;
-        let mut reader = self.reader().await?;
-        let done = reader.session.changes(query).await;
-        self.give_back(reader, done)
+        Ok(u64::try_from(self.rows(query).await?.len()).unwrap_or(u64::MAX))
     }
 
     /// A connection for a transaction.
     pub(super) async fn lend(&self) -> Result<(ServerSession, ReaderLease), DbFault> {
         let permit = self.pool.permit().await?;
-        let Reader { session, opened_at, .. } = self.reader().await?;
+        let (Reader { session, opened_at, .. }, _) = self.reader(true).await?;
         Ok((session, ReaderLease { opened_at, _permit: permit }))
     }
 
     /// Keeps a connection that was lent, and on which no transaction is open.
     pub(super) fn take_back(&self, session: ServerSession, lease: ReaderLease) {
-        let reader = Reader { session, opened_at: lease.opened_at, answered_at: lease.opened_at };
-        let _ = self.give_back(reader, Ok(()));
+        let _ =
+            self.pool.give_back(Reader { session, opened_at: lease.opened_at, answered_at: Instant::now() }, Ok(()));
     }
 
     fn give_back<T>(&self, reader: Reader, result: Result<T, DbFault>) -> Result<T, DbFault> {
@@ -234,25 +240,27 @@ impl ServerReaders {
         }
     }
 
-    /// An idle connection that still answers, or a new one. While the server has none to spare, the read waits, no longer than for
-    /// its turn: other clients, and other reads of this process, need theirs for a moment only.
-    async fn reader(&self) -> Result<Reader, DbFault> {
+    /// An idle connection that still answers, or a new one; and whether that is sure. One that answered a moment ago is taken unasked,
+    /// unless it `must_answer`. While the server has none to spare, the read waits, no longer than for its turn: other clients, and other
+    /// reads of this process, need theirs for a moment only.
+    async fn reader(&self, must_answer: bool) -> Result<(Reader, bool), DbFault> {
         let deadline = Instant::now() + READER_WAIT_MAX;
         loop {
             while let Some(mut reader) = self.pool.take() {
                 if reader.opened_at.elapsed() >= READER_AGE_MAX {
                     continue;
                 }
-                let is_fresh = reader.answered_at.elapsed() < READER_FRESH_FOR;
-                if is_fresh || matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(())))
-                {
-                    return Ok(reader);
+                if !must_answer && reader.answered_at.elapsed() < READER_FRESH_FOR {
+                    return Ok((reader, false));
+                }
+                if matches!(tokio::time::timeout(READER_WAIT_MAX, reader.session.ping()).await, Ok(Ok(()))) {
+                    return Ok((reader, true));
                 }
             }
             match self.server.connect().await {
                 Ok(session) => {
                     let now = Instant::now();
-                    return Ok(Reader { session, opened_at: now, answered_at: now });
+                    return Ok((Reader { session, opened_at: now, answered_at: now }, true));
                 }
                 Err(fault) if fault.lacks_connection() && Instant::now() < deadline => {
                     // Both ends of this wait mean the same.
@@ -262,6 +270,10 @@ impl ServerReaders {
             }
         }
     }
+}
+
+async fn in_time<T>(read: impl Future<Output = Result<T, DbFault>>) -> Result<T, DbFault> {
+    tokio::time::timeout(READ_TIME_MAX, read).await.unwrap_or(Err(DbFault::TooLate))
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ pub(super) struct Observer {
     leaves: BTreeMap<String, Leave>,
     /// The last look that showed a lane as claimed.
     claimed_at: BTreeMap<String, Timestamp>,
-    /// Events that have been begun.
-    ever_begun: BTreeSet<String>,
+    /// Events that have been begun, each with the number of events that had ended by then.
+    ever_begun: BTreeMap<String, usize>,
     /// Clearances, as they were looked at last.
     clearances: BTreeMap<String, Option<String>>,
     /// Churns that were admitted, with the moment; none is older than the one before.
@@ -80,7 +80,7 @@ impl Observer {
             braked_members: BTreeSet::new(),
             leaves: BTreeMap::new(),
             claimed_at: BTreeMap::new(),
-            ever_begun: BTreeSet::new(),
+            ever_begun: BTreeMap::new(),
             clearances: BTreeMap::new(),
             admitted: Vec::new(),
         }
@@ -97,13 +97,18 @@ impl Observer {
         Ok(news)
     }
 
+    /// True if an event had been begun before the event of this place among the ended ones had ended.
+    pub(super) fn had_begun(&self, event: &str, place: usize) -> bool {
+        self.ever_begun.get(event).is_some_and(|ended| *ended <= place)
+    }
+
     /// I2 and the order of a lane: what is begun is the oldest that was there, or what was begun before.
     async fn claims(&mut self, news: &mut Vec<String>, now: Timestamp) -> Result<(), String> {
         let rows = sqlx::query("SELECT lane, begun, fence FROM lanes WHERE claimed = 1 AND begun IS NOT NULL");
         for row in rows.fetch_all(&mut self.connection).await.expect("readable") {
             let (lane, begun, fence): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
             self.claimed_at.insert(lane.clone(), now);
-            self.ever_begun.insert(begun.clone());
+            self.ever_begun.entry(begun.clone()).or_insert(self.ended.len());
             let before = self.begun.insert(lane.clone(), (begun.clone(), fence));
             if before.as_ref() == Some(&(begun.clone(), fence)) {
                 continue;
@@ -173,7 +178,7 @@ impl Observer {
         let mut leaves = BTreeMap::new();
         for row in rows {
             let (id, lane, time, due_at): (String, String, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
-            if self.ever_begun.contains(&id) {
+            if self.ever_begun.contains_key(&id) {
                 continue;
             }
             let since = self.leaves.get(&id).map_or(now, |leave| leave.since);

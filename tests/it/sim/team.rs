@@ -106,17 +106,18 @@ fn begun_leaves<'a>(run: &'a Run, rows: &'a [MemberRow]) -> Vec<(&'a MemberRow, 
     pointless.filter_map(|row| Some((row, told_of(run, row)?))).filter(|(_, told)| told.is_leave()).collect()
 }
 
-/// The oracle: the fold of what took effect, in the order in which it did, and of these leaves before the joins that are newer.
+/// The oracle: the fold of what took effect, in the order in which it did, and of these leaves, as far as they had begun, before the
+/// joins that are newer.
 fn fold(run: &Run, rows: &[MemberRow], leaves: &[(&MemberRow, &ToldOfMember)]) -> BTreeMap<String, MemberFold> {
     let mut folds: BTreeMap<String, MemberFold> =
         run.team.iter().map(|told| (told.member.clone(), MemberFold::default())).collect();
-    for (id, state) in run.observer.ended.iter().filter(|(_, state)| state == "applied") {
+    for (place, (id, state)) in run.observer.ended.iter().enumerate().filter(|(_, (_, state))| state == "applied") {
         let Some(row) = rows.iter().find(|row| row.id == *id) else { continue };
         let fold = folds.entry(row.member().to_owned()).or_default();
         match told_of(run, row) {
             Some(told) => {
                 for (left, leave) in leaves.iter().filter(|(left, _)| told.is_join() && left.lane == row.lane) {
-                    if leave.stamp(&left.id) < told.stamp(id) {
+                    if run.observer.had_begun(&left.id, place) && leave.stamp(&left.id) < told.stamp(id) {
                         fold.fold(leave, &left.id);
                     }
                 }
