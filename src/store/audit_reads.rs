@@ -1,6 +1,7 @@
 //! The audit log as it is read: pages of it, and all of it in the order of the chain.
 //!
-//! Before: [`super::audit`] writes, [`super::audit_seal`] seals. After: [`crate::admin`] and [`crate::cli`] show it, [`super::audit_verify`] verifies it.
+//! Before: [`super::audit`] writes, [`super::audit_seal`] seals. After: [`crate::admin`] and [`crate::cli`] show it,
+//! [`super::audit_verify`] verifies it.
 
 use std::ops::Deref;
 use std::time::Duration;

@@ -389,8 +389,8 @@ fn taken(attribute: &str) -> ScimError {
     ScimError::wrong(ScimType::Uniqueness, detail)
 }
 
-/// The attribute by which a user would be another's double; `None`: there is none. The `externalId` of a deleted user goes over to one
-/// who is there and gets it; a new user with it would be the deleted one.
+/// The attribute by which a user would be another's double; `None`: there is none. An existing user may take the `externalId` of a
+/// deleted one; a new user with it would be the deleted one.
 async fn double(
     tx: &mut Transaction<'_>,
     member: &MemberId,

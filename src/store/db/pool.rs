@@ -9,7 +9,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::fault::DbFault;
 
-/// Limit of the connections for reading: timelines, gauges, and on a server the sealing of the audit log. Few, because each PostgreSQL connection costs the server memory.
+/// Limit of the connections for reading: timelines, gauges, and on a server the sealing of the audit log. Few, because
+/// each PostgreSQL connection costs the server memory.
 const READERS_MAX: u32 = 4;
 
 /// Timeout of a reader's wait for a free connection, after which it reports the store as away.
