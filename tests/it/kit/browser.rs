@@ -32,6 +32,10 @@ const WINDOW: &str = "--window-size=1000,900";
 /// Height of a window whose width a test has chosen.
 const HEIGHT: u32 = 900;
 
+/// Limit of the drivers that are started for one browser. One takes a free port of IPv6 and then the same of IPv4, and ends if a
+/// connection of another test has that one.
+const DRIVER_STARTS_MAX: usize = 5;
+
 /// The name under which WebDriver returns the reference of an element (W3C, section 11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -58,11 +62,8 @@ impl Browser {
     }
 
     async fn start_with(preferences: Value) -> Self {
-        let mut command = Command::new("chromedriver");
-        command.args(["--port=0", "--log-level=SEVERE"]).stdin(Stdio::null());
-        let mut driver = command.stdout(Stdio::piped()).spawn().expect("apt-get install chromium chromium-driver");
-        let mut output = BufReader::new(driver.stdout.take().expect("it is piped"));
-        let port = port(&mut output);
+        let (driver, output, port) =
+            (0..DRIVER_STARTS_MAX).find_map(|_| started_driver()).expect("a driver that names its port");
         let profile = tempfile::tempdir().expect("a folder");
         // The machine's network is closed: without the flags the browser looks for its maker's hosts all the time.
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
@@ -382,13 +383,26 @@ fn keep(name: &str, picture: &str) -> PathBuf {
     path
 }
 
+/// A driver, its output and the port that it chose; `None` if it ended before it named one.
+fn started_driver() -> Option<(Child, BufReader<ChildStdout>, u16)> {
+    let mut command = Command::new("chromedriver");
+    command.args(["--port=0", "--log-level=SEVERE"]).stdin(Stdio::null());
+    let mut driver = command.stdout(Stdio::piped()).spawn().expect("apt-get install chromium chromium-driver");
+    let mut output = BufReader::new(driver.stdout.take().expect("it is piped"));
+    let Some(port) = port(&mut output) else {
+        let _ = driver.kill();
+        let _ = driver.wait();
+        return None;
+    };
+    Some((driver, output, port))
+}
+
 /// The port that the driver chose, from its own line.
-fn port(output: &mut impl BufRead) -> u16 {
-    let line = output.lines().map_while(Result::ok).find_map(|line| {
+fn port(output: &mut impl BufRead) -> Option<u16> {
+    output.lines().map_while(Result::ok).find_map(|line| {
         let (_, port) = line.split_once("started successfully on port ")?;
         port.trim_end_matches('.').parse().ok()
-    });
-    line.expect("the driver names its port")
+    })
 }
 
 impl Drop for Browser {
