@@ -433,15 +433,16 @@ static BEGUN: RowStatement = RowStatement::selecting(
      WHERE events.id = {begun} AND COALESCE(events.state, '') = 'pending'",
 );
 
-/// As [`HEADS`], of members, whose columns stand under the same name. A leave comes before all others, the newest first: also one that
-/// is in back-off, so that no older event is worked on in between.
+/// As [`HEADS`], of members, whose columns stand under the same name. A leave comes before all others, the newest first, of two of one
+/// time the one that arrived later: also one that is in back-off, so that no older event is worked on in between.
 static MEMBER_HEADS: RowStatement = RowStatement::selecting(
     &["lane"],
     HeadRow::COLUMNS,
     "SELECT {lane}, head.* FROM {join}{lateral} (SELECT {selected} FROM events \
      LEFT JOIN members AS customers ON customers.lane = events.lane \
      WHERE events.lane = {lane} AND events.state = (SELECT 'pending') \
-     ORDER BY CASE WHEN events.type = 'team.member_left' THEN -events.time ELSE NULL END NULLS LAST, events.time, events.id \
+     ORDER BY CASE WHEN events.type = 'team.member_left' THEN -events.time ELSE NULL END NULLS LAST, \
+     CASE WHEN events.type = 'team.member_left' THEN events.id ELSE NULL END DESC NULLS LAST, events.time, events.id \
      LIMIT 1) AS head",
 );
 

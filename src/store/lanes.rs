@@ -125,11 +125,21 @@ pub(super) async fn ready_live_lanes<'a>(
     ready_lanes(tx, lanes.into_iter().map(live).collect()).await
 }
 
-/// Makes a lane due with its head; without a head, it waits for an arrival.
+/// Makes a lane due with its head; without a head, it waits for an arrival. In a member's lane a leave is due although an older event
+/// is in back-off.
 pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), DbFault> {
-    let sql = "UPDATE lanes SET ready_at = COALESCE(\
-         (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
-         (SELECT due_at FROM events WHERE lane = $1 AND state = (SELECT 'pending') ORDER BY time, id LIMIT 1)) WHERE lane = $1";
+    let sql = match member_of_lane(lane) {
+        None => {
+            "UPDATE lanes SET ready_at = COALESCE(\
+             (SELECT CASE WHEN state = 'pending' THEN due_at END FROM events WHERE id = lanes.begun), \
+             (SELECT due_at FROM events WHERE lane = $1 AND state = (SELECT 'pending') ORDER BY time, id LIMIT 1)) \
+             WHERE lane = $1"
+        }
+        Some(_) => {
+            "UPDATE lanes SET ready_at = \
+             (SELECT MIN(due_at) FROM events WHERE lane = $1 AND state = (SELECT 'pending')) WHERE lane = $1"
+        }
+    };
     query(sql).bind(lane).execute(tx).await?;
     Ok(())
 }

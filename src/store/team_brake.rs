@@ -59,7 +59,8 @@ impl Store {
     ) -> Result<TeamAnswer, Error> {
         let row = BrakeRow { name: NAME, event: claim.work.event.id, clock: self.clock.clone() };
         let (lane, fence, policy) = (claim.lane.clone(), claim.fence, policy.clone());
-        self.write(AskTeam { row, lane, fence, proposal, policy, began }).await
+        let admin = claim.work.member.observed().filter(|found| found.is_active_admin()).cloned();
+        self.write(AskTeam { row, lane, fence, proposal, admin, policy, began }).await
     }
 
     /// Keeps a list of the staff that was asked for at `asked_at`, unless a newer one is there: a list may take long, and be overtaken.
@@ -141,6 +142,8 @@ struct AskTeam {
     lane: String,
     fence: i64,
     proposal: Proposal,
+    /// The member, if the look-up showed an active admin.
+    admin: Option<Colleague>,
     policy: TeamPolicy,
     began: Timestamp,
 }
@@ -164,6 +167,7 @@ impl Write for AskTeam {
         if self.is_behind(&list) {
             return Ok(TeamAnswer::WantsList);
         }
+        let list = self.with_admin(list);
         let ends = lock.ends(tx, Some(self.row.event), list.asked_at).await?;
         if let Err(refused) = team::check(&self.policy, &self.proposal, &list, &ends, held.now) {
             let is_of_the_past = refused.reason == Reason::TooFewAdmins && list.asked_at < self.began;
@@ -192,6 +196,16 @@ impl AskTeam {
         };
         let has = list.staff.iter().any(|one| one.id == user && one.is_active_admin());
         self.proposal.wants_list() && !has && list.asked_at < self.began
+    }
+
+    /// The list with the member as the look-up showed them. Their role may have changed since the list was asked for, also if its time
+    /// is the later one: clocks of replicas differ. Without them one admin too few would seem to be there before, and as many after.
+    fn with_admin(&self, mut list: StaffList) -> StaffList {
+        if let Some(admin) = &self.admin {
+            list.staff.retain(|one| one.id != admin.id);
+            list.staff.push(admin.clone());
+        }
+        list
     }
 }
 

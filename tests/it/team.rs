@@ -38,6 +38,8 @@ on_both_databases! {
     an_announced_join_and_leave_hold_side_by_side
     a_parked_leave_that_is_called_off_is_over
     a_leave_overtakes_an_older_event_in_back_off
+    of_two_leaves_of_one_time_the_later_arrival_is_due
+    a_leave_is_due_at_once_when_a_newer_one_is_void
     a_leave_that_is_refused_ends_no_older_event
     members_and_customers_of_one_id_have_lanes_of_their_own
     a_moved_end_ends_the_one_that_was_scheduled
@@ -249,6 +251,11 @@ async fn a_list_that_is_too_old_is_no_answer(fixture: StoreFixture) {
     team.lists([2]).await;
     let now = fixture.clock.now().plus(Duration::from_secs(1));
     assert_eq!(ask(&fixture.store, &one, now).await, TeamAnswer::WantsList, "it lacks the admin, who came later");
+    // By the clock of another replica the list may seem to be the newer one.
+    let answer = ask(&fixture.store, &one, began).await;
+    assert_eq!(reason(&answer), Some(Reason::TooFewAdmins), "of two admins one would be left");
+    team.lists([2, 3]).await;
+    assert_eq!(ask(&fixture.store, &one, began).await, TeamAnswer::Allowed);
 }
 
 async fn the_brake_admits_as_many_removals_as_may_be(fixture: StoreFixture) {
@@ -431,6 +438,43 @@ async fn a_leave_overtakes_an_older_event_in_back_off(fixture: StoreFixture) {
     team.ends(&claim, Fate::Applied { stale: Vec::new() }).await;
     assert_eq!(team.state(join).await, ("superseded".to_owned(), Some("newer".to_owned())));
     assert!(claimed(&fixture.store).await.is_none());
+}
+
+async fn of_two_leaves_of_one_time_the_later_arrival_is_due(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let time = fixture.clock.now();
+    let first = team.arrives("M-1", time, TeamHappening::Left).await;
+    let claim = claimed(&fixture.store).await.expect("it is due");
+    let at = fixture.clock.now().plus(Duration::from_secs(600));
+    team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
+    let second = team.arrives("M-1", time, TeamHappening::Left).await;
+    let claim = claimed(&fixture.store).await.expect("it does not wait for the one in back-off");
+    assert_eq!(claim.work.event.id, second);
+    team.ends(&claim, Fate::Applied { stale: Vec::new() }).await;
+    assert_eq!(team.state(first).await, ("superseded".to_owned(), Some("newer".to_owned())));
+}
+
+async fn a_leave_is_due_at_once_when_a_newer_one_is_void(fixture: StoreFixture) {
+    let team = TeamFixture(&fixture);
+    let early = fixture.clock.now();
+    let seconds = Duration::from_secs;
+    // Announced, refused when its day has come, and replaced meanwhile by what was said later.
+    let void = team.is_announced("M-1", early, Some(early.plus(seconds(10))), TeamHappening::Left).await;
+    fixture.clock.advance(seconds(11));
+    fixture.store.promote().await.expect("the store is there");
+    let claim = claimed(&fixture.store).await.expect("its day has come");
+    team.ends(&claim, Fate::Parked { reason: Reason::TeamBrake, detail: String::new() }).await;
+    let join = team.arrives("M-1", early, joined()).await;
+    let claim = claimed(&fixture.store).await.expect("the join is due");
+    assert_eq!(claim.work.event.id, join);
+    let at = fixture.clock.now().plus(seconds(600));
+    team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
+    let leave = team.arrives("M-1", early.plus(seconds(5)), TeamHappening::Left).await;
+    let taken = fixture.store.unpark(void, RetryRequest::Approve, BY).await.expect("the store is there");
+    assert!(taken.is_some());
+    let claim = claimed(&fixture.store).await.expect("the leave does not wait for the join");
+    assert_eq!(claim.work.event.id, leave);
+    assert_eq!(team.state(void).await, ("superseded".to_owned(), Some("replaced".to_owned())));
 }
 
 async fn a_leave_that_is_refused_ends_no_older_event(fixture: StoreFixture) {

@@ -16,6 +16,9 @@ use super::team::MemberRow;
 /// answer, may be under way; and the clock is set back at times.
 const LEAVE_WAITS_MAX: Duration = Duration::from_secs(2 * REQUEST_TIME_MAX.as_secs());
 
+/// The reasons for which the policy of the team parks an event.
+pub(super) const REFUSALS: [&str; 4] = ["team_brake", "too_few_admins", "admin_not_allowed", "protected_member"];
+
 pub(super) struct Observer {
     connection: SqliteConnection,
     /// Events that were pending when the tables were looked at last.
@@ -27,8 +30,8 @@ pub(super) struct Observer {
     known_ends: BTreeMap<String, (String, i64)>,
     /// Churns that the brake has parked once.
     pub(super) braked: BTreeSet<String>,
-    /// Events of members that the brake of the team has parked once.
-    pub(super) braked_members: BTreeSet<String>,
+    /// Events of members that the policy of the team has parked once.
+    pub(super) refused_members: BTreeSet<String>,
     /// Leaves that are due and have not been begun, each since the look that showed it first.
     leaves: BTreeMap<String, Leave>,
     /// The last look that showed a lane as claimed.
@@ -77,7 +80,7 @@ impl Observer {
             ended: Vec::new(),
             known_ends: BTreeMap::new(),
             braked: BTreeSet::new(),
-            braked_members: BTreeSet::new(),
+            refused_members: BTreeSet::new(),
             leaves: BTreeMap::new(),
             claimed_at: BTreeMap::new(),
             ever_begun: BTreeMap::new(),
@@ -247,8 +250,8 @@ impl Observer {
             }
             let reason = row.get::<Option<String>, _>(3).unwrap_or_default();
             news.push(format!("{id} is {state} {reason}"));
-            if reason == "team_brake" {
-                self.braked_members.insert(id.clone());
+            if REFUSALS.contains(&&*reason) {
+                self.refused_members.insert(id.clone());
             }
             // A churn that the brake has parked has had no effect, not even in part.
             self.ended.push((id, if reason == "churn_brake" { "braked".to_owned() } else { state }));

@@ -8,6 +8,7 @@ use podero_bridge::store::REPLACED;
 use serde_json::Value;
 
 use super::members::{MemberFold, ToldOfMember};
+use super::observer::REFUSALS;
 use super::run::{Check, Run};
 
 /// A row of an event of a member at the end.
@@ -169,8 +170,8 @@ fn is_replaced(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRo
     let mine = told.said(&row.id);
     let is_later =
         |(other, words): (&MemberRow, &ToldOfMember)| words.is_about_the_same(told) && words.said(&other.id) > mine;
-    // A removal that the brake has parked can be called off as if it had been announced.
-    let has_waited = told.is_announced() || run.observer.braked_members.contains(&row.id);
+    // An event that the policy has parked can be called off as if it had been announced.
+    let has_waited = told.is_announced() || run.observer.refused_members.contains(&row.id);
     told.calls_off() || (has_waited && others(run, row, rows).any(is_later))
 }
 
@@ -190,8 +191,11 @@ fn is_stale(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRow])
 fn shown(run: &Run, member: &str, fold: &MemberFold, rows: &[MemberRow]) -> Check {
     let living: Vec<_> = run.podero.living(member).collect();
     if !fold.is_active() {
-        let gone = living.is_empty();
-        return if gone { Ok(()) } else { Err(format!("team: {member} is there although gone: {fold:?}")) };
+        // Invited by a join whose answer was not heard, and the policy takes nobody away without a person's approval.
+        let is_refused = |row: &MemberRow| row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason));
+        let is_kept = |row: &MemberRow| row.member() == member && row.state == "parked" && is_refused(row);
+        let is_right = living.is_empty() || rows.iter().any(is_kept);
+        return if is_right { Ok(()) } else { Err(format!("team: {member} is there although gone: {fold:?}")) };
     }
     let is_parked = |row: &MemberRow| row.member() == member && row.is_expiry() && row.state == "parked";
     if let Some(end) = fold.end()
