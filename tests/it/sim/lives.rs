@@ -331,7 +331,8 @@ impl End {
     }
 
     /// The fields that the building of each home must show; and whether it may show an older size as well: a move that comes
-    /// later than what was sent after it takes nothing away at Podero.
+    /// later than what was sent after it takes nothing away at Podero. Nor does a home of the same address as another: it may have
+    /// found the building that a lost answer left for that one.
     pub(super) fn homes(&self) -> Vec<(Vec<(&'static str, String)>, bool)> {
         let of = |home: &Home| {
             let mut shown = Vec::new();
@@ -339,7 +340,9 @@ impl End {
             shown.extend(home.size.iter().map(|(_, size)| ("property_size_m2", size.to_string())));
             let moved_late =
                 home.address.as_ref().is_some_and(|(told, _)| home.moved.as_ref().is_some_and(|at| at < told));
-            (shown, moved_late)
+            let has_same = |other: &&Home| other.address.iter().zip(&home.address).any(|(other, its)| other.1 == its.1);
+            let has_twin = self.homes.values().filter(has_same).count() > 1;
+            (shown, moved_late || has_twin)
         };
         self.homes.values().map(of).collect()
     }

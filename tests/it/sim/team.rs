@@ -141,7 +141,9 @@ fn ended(run: &Run, row: &MemberRow, rows: &[MemberRow], folds: &BTreeMap<String
         ("applied", _) => true,
         ("superseded", Some(REPLACED)) => told.is_some_and(|told| is_replaced(run, told, row, rows)),
         ("superseded", _) => told.is_none_or(|told| is_stale(run, told, row, rows)),
-        ("parked", Some("no_join")) => !is_active,
+        ("parked", Some("no_join")) => {
+            !is_active || told.is_some_and(|told| follows_a_refused_leave(run, told, row, rows))
+        }
         ("parked", Some("too_few_admins")) => run.min_admins() > 0,
         ("parked", Some("admin_not_allowed")) => !run.allows_admins(),
         ("parked", Some("protected_member")) => run.protects(),
@@ -173,6 +175,16 @@ fn is_replaced(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRo
     // An event that the policy has parked can be called off as if it had been announced.
     let has_waited = told.is_announced() || run.observer.refused_members.contains(&row.id);
     told.calls_off() || (has_waited && others(run, row, rows).any(is_later))
+}
+
+/// Says whether an older leave of the member waits for a person: it was begun when the policy allowed it, and refused after a crash.
+fn follows_a_refused_leave(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRow]) -> bool {
+    let is_refused = |other: &MemberRow| other.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason));
+    let is_one = |(other, words): (&MemberRow, &ToldOfMember)| {
+        let is_older = words.stamp(&other.id) < told.stamp(&row.id);
+        words.is_leave() && is_older && other.state == "parked" && is_refused(other)
+    };
+    others(run, row, rows).any(is_one)
 }
 
 /// P5: an event that ended as superseded is older than another of the member about the same, or than the end of the access.
