@@ -125,8 +125,8 @@ pub(super) async fn ready_live_lanes<'a>(
     ready_lanes(tx, lanes.into_iter().map(live).collect()).await
 }
 
-/// Makes a lane due with its head; without a head, it waits for an arrival. In a member's lane a leave is due although an older event
-/// is in back-off.
+/// Makes a customer's lane due with its head, and a member's with the earliest of its pending events, since a leave is due although an
+/// older event is in back-off: a claim passes the lane over if its head still waits. Without any, it waits for an arrival.
 pub(super) async fn ready_for_head(tx: &mut Transaction<'_>, lane: &str) -> Result<(), DbFault> {
     let sql = match member_of_lane(lane) {
         None => {

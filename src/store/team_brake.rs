@@ -198,8 +198,9 @@ impl AskTeam {
         self.proposal.wants_list() && !has && list.asked_at < self.began
     }
 
-    /// The list with the member as the look-up showed them. Their role may have changed since the list was asked for, also if its time
-    /// is the later one: clocks of replicas differ. Without them one admin too few would seem to be there before, and as many after.
+    /// The list with the member as the look-up showed them: the list's own word may be older although its time is later, since clocks of
+    /// replicas differ. Without them the change would seem to take no admin away, as many before it as after. A member whom somebody
+    /// else removed in between counts once too often, so that their leave may be refused until it is retried.
     fn with_admin(&self, mut list: StaffList) -> StaffList {
         if let Some(admin) = &self.admin {
             list.staff.retain(|one| one.id != admin.id);
