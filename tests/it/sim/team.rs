@@ -172,9 +172,10 @@ fn is_replaced(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRo
     let mine = told.said(&row.id);
     let is_later =
         |(other, words): (&MemberRow, &ToldOfMember)| words.is_about_the_same(told) && words.said(&other.id) > mine;
-    // An event that the policy has parked can be called off as if it had been announced.
-    let has_waited = told.is_announced() || run.observer.refused_members.contains(&row.id);
-    told.calls_off() || (has_waited && others(run, row, rows).any(is_later))
+    // An event that the policy has parked can be called off, also if it was not announced.
+    let was_refused = run.observer.refused_members.contains(&row.id);
+    let may_replace = |words: &ToldOfMember| told.is_announced() || (was_refused && words.calls_off());
+    told.calls_off() || others(run, row, rows).any(|(other, words)| is_later((other, words)) && may_replace(words))
 }
 
 /// Says whether an older leave of the member waits for a person: it was begun when the policy allowed it, and refused after a crash.
@@ -206,7 +207,7 @@ fn shown(run: &Run, member: &str, fold: &MemberFold, rows: &[MemberRow]) -> Chec
         // Invited by a join whose answer was not heard, and the policy takes nobody away without a person's approval.
         let is_refused = |row: &MemberRow| row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason));
         let is_kept = |row: &MemberRow| row.member() == member && row.state == "parked" && is_refused(row);
-        let is_right = living.is_empty() || rows.iter().any(is_kept);
+        let is_right = living.is_empty() || (living.len() == 1 && rows.iter().any(is_kept));
         return if is_right { Ok(()) } else { Err(format!("team: {member} is there although gone: {fold:?}")) };
     }
     let is_parked = |row: &MemberRow| row.member() == member && row.is_expiry() && row.state == "parked";
