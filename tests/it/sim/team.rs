@@ -59,10 +59,8 @@ pub(super) async fn kept(run: &mut Run, bodies: &[Value]) -> Check {
         *run.strikes.entry(strike).or_default() += count;
     }
     for (member, fold) in &folds {
-        shown(run, member, fold, &rows).or_else(|wrong| match with_leaves.get(member) {
-            Some(fold) => shown(run, member, fold, &rows).map_err(|_| wrong),
-            None => Err(wrong),
-        })?;
+        shown(run, member, fold, &rows)
+            .or_else(|wrong| shown(run, member, &with_leaves[member], &rows).map_err(|_| wrong))?;
     }
     for row in of_hr.iter().filter(|row| row.state == "applied") {
         let Some(news) = told_of(run, row).and_then(ToldOfMember::news) else { continue };
@@ -178,12 +176,15 @@ fn is_replaced(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRo
     told.calls_off() || others(run, row, rows).any(|(other, words)| is_later((other, words)) && may_replace(words))
 }
 
+/// Says whether the policy of the team has parked an event, which waits for a person.
+fn is_refused(row: &MemberRow) -> bool {
+    row.state == "parked" && row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason))
+}
+
 /// Says whether an older leave of the member waits for a person: it was begun when the policy allowed it, and refused after a crash.
 fn follows_a_refused_leave(run: &Run, told: &ToldOfMember, row: &MemberRow, rows: &[MemberRow]) -> bool {
-    let is_refused = |other: &MemberRow| other.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason));
     let is_one = |(other, words): (&MemberRow, &ToldOfMember)| {
-        let is_older = words.stamp(&other.id) < told.stamp(&row.id);
-        words.is_leave() && is_older && other.state == "parked" && is_refused(other)
+        words.is_leave() && words.stamp(&other.id) < told.stamp(&row.id) && is_refused(other)
     };
     others(run, row, rows).any(is_one)
 }
@@ -205,8 +206,7 @@ fn shown(run: &Run, member: &str, fold: &MemberFold, rows: &[MemberRow]) -> Chec
     let living: Vec<_> = run.podero.living(member).collect();
     if !fold.is_active() {
         // Invited by a join whose answer was not heard, and the policy takes nobody away without a person's approval.
-        let is_refused = |row: &MemberRow| row.reason.as_deref().is_some_and(|reason| REFUSALS.contains(&reason));
-        let is_kept = |row: &MemberRow| row.member() == member && row.state == "parked" && is_refused(row);
+        let is_kept = |row: &MemberRow| row.member() == member && is_refused(row);
         let is_right = living.is_empty() || (living.len() == 1 && rows.iter().any(is_kept));
         return if is_right { Ok(()) } else { Err(format!("team: {member} is there although gone: {fold:?}")) };
     }
