@@ -129,7 +129,7 @@ mod tests {
     use crate::domain::call::Operation;
 
     /// The acts that a command may carry out, each of which leaves a row of the audit log. A new command says its own here; that
-    /// it leaves them is held by `tests/it/audit.rs`.
+    /// it leaves them is held by `tests/it/accountability.rs`.
     fn acts(command: &Command) -> &'static [Action] {
         match command {
             Command::Demo
@@ -169,7 +169,7 @@ mod tests {
             Command::Operator(OperatorCommand::Remove { .. }) => &[Action::OperatorRemove],
             Command::Operator(OperatorCommand::EndSession { .. }) => &[Action::SessionRevoke],
             Command::Erase(_) => &[Action::CustomerErase, Action::MemberErase],
-            Command::Import(_) => &[Action::EventsImport, Action::EventReceive],
+            Command::Import(_) => &[Action::EventsImport, Action::EventReceive, Action::TeamChange],
             Command::Audit(AuditCommand::Export(_)) => &[Action::AuditExport],
             Command::Migrate { .. } => &[Action::StoreMigrate],
             Command::Backup { .. } => &[Action::StoreBackup],

@@ -139,6 +139,8 @@ names! {
         Rotated = "rotated",
         OperatorExists = "operator_exists",
         UnknownOperator = "unknown_operator",
+        /// No session of this id goes on.
+        UnknownSession = "unknown_session",
         /// Without this operator the admin API would be open.
         LastOperator = "last_operator",
         /// The last operator was removed all the same, and the admin API is open.

@@ -243,6 +243,25 @@ pub enum Broken {
         /// The number of rows that were sealed.
         sealed: u64,
     },
+    /// The store's own head counts fewer rows than the chain has: it was set back, or rows were added behind it.
+    HeadBehind {
+        /// The number of the last row.
+        reached: u64,
+        /// The number of rows by the head.
+        sealed: u64,
+    },
+    /// A row has a number from before the beginning: rows that the retention removed were put back, or others were added.
+    Added {
+        /// Its id.
+        id: String,
+        /// The number of rows that are not there any more.
+        count: u64,
+    },
+    /// The retention has removed the row of a head that a running bridge noted less than a day ago, which is too new for that.
+    TrimmedTooSoon {
+        /// The number of rows of that head.
+        count: u64,
+    },
     /// The store's own head has another hash than the last row.
     HeadChanged {
         /// The number of rows.
@@ -299,6 +318,18 @@ impl std::fmt::Display for Broken {
             }
             Self::CutTail { reached, sealed } => {
                 write!(f, "the chain ends with row {reached}, and {sealed} rows were sealed: its end was removed")
+            }
+            Self::HeadBehind { reached, sealed } => {
+                write!(
+                    f,
+                    "the chain ends with row {reached}, and the store's own head counts {sealed}: it was set back, or rows were added"
+                )
+            }
+            Self::Added { id, count } => {
+                write!(f, "row {id} has a number up to {count}, and the retention removed all of these: it was added")
+            }
+            Self::TrimmedTooSoon { count } => {
+                write!(f, "row {count} was the newest less than a day ago, and is removed: the beginning was changed")
             }
             Self::HeadChanged { count } => {
                 write!(f, "the store's own head has another hash than row {count}, the last one")
@@ -437,8 +468,8 @@ impl ChainCheck {
         Ok(())
     }
 
-    /// Checks the end: `sealed` is the store's own head, read before the first row.
-    pub fn end(&self, sealed: ChainHead) -> Result<(), Broken> {
+    /// Checks the end: `sealed` is the store's own head as it was before the first row was read, and `now` as it is after the last one.
+    pub fn end(&self, sealed: ChainHead, now: ChainHead) -> Result<(), Broken> {
         let reached = self.reached.count;
         match self.kept {
             Some(kept) if kept.count > reached => return Err(Broken::HeadNotReached { count: kept.count, reached }),
@@ -447,7 +478,11 @@ impl ChainCheck {
         if sealed.count > reached {
             return Err(Broken::CutTail { reached, sealed: sealed.count });
         }
-        if sealed.count == reached && sealed.hash != self.reached.hash {
+        // A row is sealed together with the head, so that no row is behind it.
+        if now.count < reached {
+            return Err(Broken::HeadBehind { reached, sealed: now.count });
+        }
+        if [sealed, now].iter().any(|head| head.count == reached && head.hash != self.reached.hash) {
             return Err(Broken::HeadChanged { count: reached });
         }
         match self.emptied.first_key_value() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::db::{DbFault, Executor, Query, RowStatement, Rows, RowsExecutor, ours, query, row};
+use super::db::{DbFault, Executor, Query, RowStatement, Rows, ours, query, row};
 use super::error::Error;
 use super::handle::{Desk, Store, StoreView};
 use super::transaction::{Transaction, Write};
@@ -101,12 +101,27 @@ static RECORD: RowStatement = RowStatement::new(
      became, note, note_digest) {rows} ON CONFLICT (id) DO NOTHING",
 );
 
+/// Whom a note is about, so that it is found when its event is no longer kept. One about a message in no lane is found by the message.
+static NOTED: RowStatement = RowStatement::new(
+    &["audit_id", "event_id"],
+    "INSERT INTO audit_notes (audit_id, lane) SELECT {audit_id}, events.lane FROM {join}events \
+     WHERE events.id = {event_id} AND events.lane IS NOT NULL ON CONFLICT (audit_id) DO NOTHING",
+);
+
 /// Writes rows of the audit log, in the transaction of what they describe.
 pub(super) async fn record<'a>(
-    on: impl RowsExecutor,
+    tx: &mut Transaction<'_>,
     entries: impl Iterator<Item = &'a AuditRow>,
 ) -> Result<(), DbFault> {
-    statement(entries).execute(on).await?;
+    let entries: Vec<&AuditRow> = entries.collect();
+    let mut noted = NOTED.rows(0);
+    for row in entries.iter().filter(|row| row.entry.note.is_some()) {
+        if let Some(event) = row.entry.event {
+            noted.with((row.id, event));
+        }
+    }
+    statement(entries.into_iter()).execute(&mut *tx).await?;
+    noted.execute(tx).await?;
     Ok(())
 }
 
@@ -353,10 +368,12 @@ impl TrimRow {
     }
 }
 
-/// The newest row about a removal of the retention; `None`: there is none.
+/// The newest row about a removal of the retention, by its place in the chain: a clock that was ahead may have given an older one a
+/// higher id. `None`: there is none.
 pub(super) async fn newest_trim(on: impl Executor) -> Result<Option<TrimRow>, DbFault> {
     let newest = ours(format!(
-        "SELECT {columns} FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id DESC LIMIT 1",
+        "SELECT {columns} FROM audit WHERE action = $1 AND substr(actor, 1, 7) <> 'source:' \
+         ORDER BY number DESC NULLS FIRST, id DESC LIMIT 1",
         columns = TrimRow::COLUMNS
     ));
     query(newest).bind(Action::AuditTrim.name()).fetch_optional(on).await
@@ -392,6 +409,9 @@ impl Write for PlanTrim {
     }
 }
 
+static FORGET_NOTE: RowStatement =
+    RowStatement::new(&["audit_id"], "DELETE FROM audit_notes {using} WHERE audit_notes.audit_id = {audit_id}");
+
 struct Trim {
     /// The head at the last row that is to go.
     to: ChainHead,
@@ -423,10 +443,16 @@ impl Write for Trim {
         if last == first || (last.count == self.to.count && last != self.to) {
             return Ok(false);
         }
-        query("DELETE FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2")
-            .with((first.count, last.count))
-            .execute(&mut *tx)
-            .await?;
+        let ids = query(
+            "DELETE FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 \
+             RETURNING id, CASE WHEN note IS NULL THEN 0 ELSE 1 END",
+        );
+        let removed: Vec<(String, bool)> = ids.with((first.count, last.count)).fetch_all(&mut *tx).await?;
+        let mut notes = FORGET_NOTE.rows(0);
+        for (id, _) in removed.iter().filter(|(_, has_note)| *has_note) {
+            notes.bind(id);
+        }
+        notes.execute(&mut *tx).await?;
         let is_over = last == self.to;
         let from = if is_over { None } else { taken.trim_from };
         query("UPDATE audit_head SET trimmed = $1, trimmed_hash = $2, trim_from = $3 WHERE one = 1")
@@ -515,13 +541,34 @@ pub(super) async fn erase(
     record(tx, [&act].into_iter()).await
 }
 
-/// The rows with a note about an event of a lane, or about one of these messages.
+impl AuditOf {
+    /// `true` if a row of the log names the person, or has a note about an event of theirs.
+    pub(super) async fn names(&self, tx: &mut Transaction<'_>, person: &Person) -> Result<bool, DbFault> {
+        if !self.sealed.is_empty() {
+            return Ok(true);
+        }
+        let unsealed =
+            query("SELECT 1 FROM audit WHERE number IS NULL AND target_id = $1 AND target_kind = $2 LIMIT 1");
+        if unsealed.with((&person.id, person.kind.name())).finds(&mut *tx).await? {
+            return Ok(true);
+        }
+        query("SELECT 1 FROM audit_notes WHERE lane = $1 LIMIT 1").bind(&person.lane).finds(tx).await
+    }
+}
+
+/// The rows with a note about an event of a lane, also one that is no longer kept, or about one of these messages.
 async fn noted(
     tx: &mut Transaction<'_>,
     lane: &str,
     messages: impl Iterator<Item = &EventId>,
 ) -> Result<RowsFound, DbFault> {
     let mut found = RowsFound::default();
+    let of_lane = query(
+        "SELECT audit.id, audit.number FROM audit_notes JOIN audit ON audit.id = audit_notes.audit_id \
+         WHERE audit_notes.lane = $1 AND audit.note IS NOT NULL",
+    );
+    found.0.extend(of_lane.bind(lane).fetch_all::<(String, Option<u64>)>(&mut *tx).await?);
+    // Those of a version before the table of notes, or of one that works on the store as well.
     let unsealed = query(
         "SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL \
          AND event_id IN (SELECT id FROM events WHERE lane = $1)",

@@ -6,12 +6,14 @@ use csv_core::{Terminator, WriteResult, Writer, WriterBuilder};
 use serde_json::{Value, json};
 
 use super::audit_reads::{AuditFilter, AuditRecord};
+use super::db::query;
 use super::error::Error;
 use super::handle::{Desk, StoreView};
 use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
 use crate::domain::chain::ChainHead;
-use crate::domain::identity::Actor;
+use crate::domain::identity::{Actor, Role};
 use crate::domain::names::names;
+use crate::domain::team::MemberRole;
 
 /// The version of the schema that events of OCSF are written by.
 pub const OCSF_VERSION: &str = "1.3.0";
@@ -41,7 +43,14 @@ pub struct AuditExport {
     head: ChainHead,
     after: u64,
     /// The row about the export itself, which is sealed after it.
-    own: AuditRecord,
+    own: ExportedRow,
+}
+
+/// A row of an export.
+pub struct ExportedRow {
+    record: AuditRecord,
+    /// The user whose session another one has ended. The row does not name them: the row of their login does.
+    session_user: Option<String>,
 }
 
 impl Desk {
@@ -51,7 +60,7 @@ impl Desk {
         let target = AuditTarget::new(TargetKind::Store, "audit");
         let entry = AuditEntry::done(self.clock.now(), by.clone(), Action::AuditExport, target);
         let rows = self.audit_rows([AuditEntry { to: Some(head.to_string()), ..entry }]);
-        let own = AuditRecord::of_row(&rows[0]);
+        let own = ExportedRow { record: AuditRecord::of_row(&rows[0]), session_user: None };
         self.record_rows(rows).await?;
         Ok(AuditExport { view: self.view.clone(), filter, head, after, own })
     }
@@ -64,14 +73,40 @@ impl AuditExport {
     }
 
     /// The next rows, which may be none; `None`: there are no more.
-    pub async fn next(&mut self) -> Result<Option<Vec<AuditRecord>>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Vec<ExportedRow>>, Error> {
         if self.after >= self.head.count {
             return Ok(None);
         }
-        let mut rows = self.view.audit_chain(self.after).await?;
-        self.after = rows.last().and_then(|row| row.number).unwrap_or(self.head.count);
-        rows.retain(|row| row.number <= Some(self.head.count) && self.filter.covers(row));
+        let mut records = self.view.audit_chain(self.after).await?;
+        self.after = records.last().and_then(|record| record.number).unwrap_or(self.head.count);
+        records.retain(|record| record.number <= Some(self.head.count) && self.filter.covers(record));
+        let mut rows = Vec::with_capacity(records.len());
+        for record in records {
+            let session_user = match record.ended_session() {
+                Some(session) => self.view.session_user(session).await?,
+                None => None,
+            };
+            rows.push(ExportedRow { record, session_user });
+        }
         Ok(Some(rows))
+    }
+}
+
+impl AuditRecord {
+    /// The session that another than its user has ended.
+    fn ended_session(&self) -> Option<&str> {
+        self.target_id.as_deref().filter(|_| self.action == Action::SessionRevoke.name())
+    }
+}
+
+impl StoreView {
+    /// The user whose login opened a session; `None`: the log has no row of it, or has it no more.
+    async fn session_user(&self, session: &str) -> Result<Option<String>, Error> {
+        let about = query(
+            "SELECT action, actor FROM audit WHERE target_id = $1 AND substr(actor, 1, 7) <> 'source:' ORDER BY id LIMIT 10",
+        );
+        let about: Vec<(String, String)> = about.bind(session).fetch_all(&self.readers).await?;
+        Ok(about.into_iter().find(|(action, _)| action == Action::SessionOpen.name()).map(|(_, actor)| actor))
     }
 }
 
@@ -85,11 +120,11 @@ impl ExportFormat {
     }
 
     /// The line of a row; `version` is this program's.
-    pub fn line(self, record: &AuditRecord, version: &str) -> String {
+    pub fn line(self, row: &ExportedRow, version: &str) -> String {
         match self {
-            Self::Jsonl => json_line(&record),
-            Self::Csv => csv_line(&cells(record)),
-            Self::Ocsf => json_line(&ocsf(record, version)),
+            Self::Jsonl => json_line(&row.record),
+            Self::Csv => csv_line(&cells(&row.record)),
+            Self::Ocsf => json_line(&ocsf(row, version)),
         }
     }
 
@@ -189,17 +224,51 @@ const fn authentication(activity_id: u32, activity_name: &'static str) -> OcsfCl
     OcsfClass { class_uid: 3002, class_name: "Authentication", activity_id, activity_name }
 }
 
+const fn user_access(activity_id: u32, activity_name: &'static str) -> OcsfClass {
+    OcsfClass { class_uid: 3005, class_name: "User Access Management", activity_id, activity_name }
+}
+
+/// The role that a row gives or takes away.
+enum RoleChange<'a> {
+    /// The role after it is the one before, or there is none.
+    Same,
+    /// This role is given. It is the higher one, or the one before it is not known.
+    Assigned(&'a str),
+    /// This role is taken away: the one after it is a lesser one.
+    Revoked(&'a str),
+}
+
+impl<'a> RoleChange<'a> {
+    fn of(record: &'a AuditRecord) -> Self {
+        match (record.was.as_deref(), record.became.as_deref()) {
+            (Some(was), Some(became)) if is_lesser(became, was) => Self::Revoked(was),
+            (was, Some(became)) if was != Some(became) => Self::Assigned(became),
+            (_, _) => Self::Same,
+        }
+    }
+}
+
+/// Says whether one role has fewer rights than the other: both of callers of the bridge, or both of members of the team.
+fn is_lesser(role: &str, than: &str) -> bool {
+    Role::from_name(role).zip(Role::from_name(than)).is_some_and(|(role, than)| role < than)
+        || MemberRole::from_name(role).zip(MemberRole::from_name(than)).is_some_and(|(role, than)| role < than)
+}
+
 /// The class of an act. A change of an operator, a token or a user of Podero with another role before than after is one of access; any
 /// other is one of its secret or its fields, also where it was refused.
-fn class_of(action: Option<Action>, has_new_role: bool) -> OcsfClass {
+fn class_of(action: Option<Action>, role: &RoleChange<'_>) -> OcsfClass {
     let Some(action) = action else { return entity_management(99, "Other") };
     match action {
-        Action::OperatorChange | Action::TokenChange | Action::PoderoUpdateUser if has_new_role => OcsfClass {
-            class_uid: 3005,
-            class_name: "User Access Management",
-            activity_id: 1,
-            activity_name: "Assign Privileges",
-        },
+        Action::OperatorChange | Action::TokenChange | Action::PoderoUpdateUser
+            if matches!(role, RoleChange::Assigned(_)) =>
+        {
+            user_access(1, "Assign Privileges")
+        }
+        Action::OperatorChange | Action::TokenChange | Action::PoderoUpdateUser
+            if matches!(role, RoleChange::Revoked(_)) =>
+        {
+            user_access(2, "Revoke Privileges")
+        }
         Action::PoderoCreateUser | Action::OperatorAdd | Action::TokenAdd => account_change(1, "Create"),
         Action::PoderoDeleteUser | Action::OperatorRemove | Action::TokenRemove => account_change(6, "Delete"),
         Action::OperatorChange | Action::TokenChange => account_change(3, "Password Change"),
@@ -247,10 +316,10 @@ fn user_type_of(target_kind: &str) -> (u32, &str) {
 }
 
 /// A row as an event of OCSF.
-fn ocsf(record: &AuditRecord, version: &str) -> Value {
-    let action = Action::from_name(&record.action);
-    let has_new_role = record.became.is_some() && record.was != record.became;
-    let class = class_of(action, has_new_role);
+fn ocsf(row: &ExportedRow, version: &str) -> Value {
+    let record = &row.record;
+    let role = RoleChange::of(record);
+    let class = class_of(Action::from_name(&record.action), &role);
     let ((status_id, status), (severity_id, severity)) = status_of(AuditOutcome::from_name(&record.outcome));
     // An erased target has its digest left.
     let target = record.target_id.as_deref().unwrap_or(&record.target_digest);
@@ -292,23 +361,35 @@ fn ocsf(record: &AuditRecord, version: &str) -> Value {
             "hash": record.hash,
         },
     });
-    let (about, thing) = match class.class_uid {
-        3004 => ("entity", json!({ "uid": target, "name": target, "type": record.target_kind })),
-        3002 => {
-            event["service"] = json!({ "name": "console" });
-            event["session"] = json!({ "uid": target });
-            ("user", json!({ "uid": record.actor, "name": record.actor, "type_id": 1, "type": "User" }))
-        }
+    match class.class_uid {
+        3004 => event["entity"] = json!({ "uid": target, "name": target, "type": record.target_kind }),
+        3002 => add_login(&mut event, row, target),
         _ => {
             let (type_id, name) = user_type_of(&record.target_kind);
-            ("user", json!({ "uid": target, "name": target, "type_id": type_id, "type": name }))
+            event["user"] = json!({ "uid": target, "name": target, "type_id": type_id, "type": name });
         }
-    };
-    event[about] = thing;
+    }
     if class.class_uid == 3005 {
-        event["privileges"] = json!([record.became]);
+        event["privileges"] = match role {
+            RoleChange::Assigned(role) | RoleChange::Revoked(role) => json!([role]),
+            RoleChange::Same => json!([]),
+        };
     }
     event
+}
+
+/// Adds who logged in or out, where, and the session. A login that was refused has none: its row is about the route.
+fn add_login(event: &mut Value, row: &ExportedRow, target: &str) {
+    let record = &row.record;
+    event["service"] = json!({ "name": "console" });
+    if record.target_kind == TargetKind::Session.name() {
+        event["session"] = json!({ "uid": target });
+    }
+    // The one who ends the session of another stays logged in, and is the actor alone.
+    let user = if record.ended_session().is_some() { row.session_user.as_ref() } else { Some(&record.actor) };
+    if let Some(user) = user {
+        event["user"] = json!({ "uid": user, "name": user, "type_id": 1, "type": "User" });
+    }
 }
 
 #[cfg(test)]

@@ -291,7 +291,9 @@ impl StoreView {
     /// The number behind which all rows of a filter come, in the order of the chain.
     pub async fn audit_begin(&self, filter: &AuditFilter) -> Result<u64, Error> {
         // A row is sealed in the order of its id, but for replicas whose clocks differ, and rows that came while one was late.
-        let Some(since) = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))) else { return Ok(0) };
+        let Some(since) = filter.since.map(|since| first_id_at(since.minus(RECORDED_WITHIN))) else {
+            return Ok(head_row(&self.readers).await?.and_then(|row| row.first()).map_or(0, |first| first.count));
+        };
         let first = query("SELECT number FROM audit WHERE id >= $1 AND number IS NOT NULL ORDER BY id LIMIT 1");
         let first: Option<u64> = first.bind(since).fetch_optional(&self.readers).await?;
         Ok(match first {
@@ -300,9 +302,13 @@ impl StoreView {
         })
     }
 
-    /// The time of the oldest sealed row.
+    /// The time of the oldest sealed row. One that was added before the beginning does not count: it would keep the retention from
+    /// removing any.
     pub(super) async fn audit_oldest(&self) -> Result<Option<Timestamp>, Error> {
-        let oldest = query("SELECT at FROM audit WHERE number IS NOT NULL ORDER BY number LIMIT 1");
+        let oldest = query(
+            "SELECT at FROM audit WHERE number IS NOT NULL AND number > (SELECT trimmed FROM audit_head WHERE one = 1) \
+             ORDER BY number LIMIT 1",
+        );
         Ok(oldest.fetch_optional(&self.readers).await?)
     }
 }

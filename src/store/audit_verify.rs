@@ -5,6 +5,8 @@
 //!
 //! Before: [`super::audit_seal`] seals. After: [`crate::cli`] tells a person, [`crate::upkeep`] tells the log and the metrics.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::audit::{hash_at, head_row, newest_trim};
@@ -21,6 +23,9 @@ const WATCHED_AT_ONCE: usize = 5_000;
 
 /// Rows at the end of the chain that each look of a bridge recomputes.
 const NEWEST: u64 = 500;
+
+/// Time for which the retention cannot have removed the head of a look: it removes whole days.
+const NOTED_FOR: Duration = Duration::from_hours(24);
 
 /// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,6 +75,9 @@ impl ChainWalk {
         let row = head_row(&view.readers).await?;
         let heads = row.and_then(|row| row.first().zip(row.head()));
         let Some((first, sealed)) = heads else { return Ok(Err(Broken::NoHead)) };
+        if let Some(id) = view.audit_before_the_first(first.count).await? {
+            return Ok(Err(Broken::Added { id, count: first.count }));
+        }
         let check = ChainCheck::new(first, kept);
         Ok(check.map(|check| Self { check, sealed, is_whole: true, read: Vec::new() }))
     }
@@ -104,8 +112,11 @@ impl ChainWalk {
         if !self.read.is_empty() {
             return Ok(Walked::Further);
         }
-        let ended =
-            self.check.end(self.sealed).and_then(|()| if self.is_whole { self.check.beginning() } else { Ok(()) });
+        let Some(now) = head_row(&view.readers).await?.and_then(|row| row.head()) else {
+            return Ok(Walked::Broken(Broken::NoHead));
+        };
+        let ended = self.check.end(self.sealed, now);
+        let ended = ended.and_then(|()| if self.is_whole { self.check.beginning() } else { Ok(()) });
         Ok(ended.map_or_else(Walked::Broken, |()| Walked::Whole(self.check.reached())))
     }
 }
@@ -147,6 +158,12 @@ impl StoreView {
         Ok(head_row(&self.readers).await?.and_then(|row| row.first()).is_some_and(|now| now != first))
     }
 
+    /// The id of a row that has a number from before the oldest row that is left; `None`: there is none.
+    async fn audit_before_the_first(&self, trimmed: u64) -> Result<Option<String>, Error> {
+        let before = query("SELECT id FROM audit WHERE number IS NOT NULL AND number <= $1 ORDER BY number LIMIT 1");
+        Ok(before.bind(trimmed).fetch_optional(&self.readers).await?)
+    }
+
     /// The rows that erasures emptied whose own rows are not sealed yet.
     async fn unsealed_erasures(&self) -> Result<Vec<String>, Error> {
         let unsealed =
@@ -161,8 +178,8 @@ impl StoreView {
 pub struct ChainWatch {
     /// The turn through all rows that is under way.
     turn: Option<ChainWalk>,
-    /// The head at the last look that found nothing. A chain that was cut off or made again since does not lead to it.
-    kept: Option<ChainHead>,
+    /// The head at the last look that found nothing, and its time. A chain that was cut off or made again since does not lead to it.
+    kept: Option<(ChainHead, Timestamp)>,
 }
 
 /// The result of a look.
@@ -212,12 +229,17 @@ impl ChainWatch {
         } else {
             return Ok(Some(Broken::Missing { from, to: from }));
         };
-        if let Some(kept) = self.kept.filter(|kept| (first.count + 1..from.count).contains(&kept.count))
+        let kept = self.kept.map(|(kept, _)| kept);
+        let is_noted = self.kept.is_some_and(|(_, at)| view.clock.now().since(at) < NOTED_FOR);
+        if let Some(kept) = kept.filter(|kept| is_noted && kept.count < first.count) {
+            return Ok(Some(Broken::TrimmedTooSoon { count: kept.count }));
+        }
+        if let Some(kept) = kept.filter(|kept| (first.count + 1..from.count).contains(&kept.count))
             && hash_at(&view.readers, kept.count).await? != Some(kept.hash)
         {
             return Ok(Some(Broken::HeadDiffers { count: kept.count }));
         }
-        let check = match ChainCheck::new(from, self.kept) {
+        let check = match ChainCheck::new(from, kept) {
             Ok(check) => check,
             Err(broken) => return Ok(Some(broken)),
         };
@@ -225,7 +247,7 @@ impl ChainWatch {
         match newest.step(view, WATCHED_AT_ONCE).await? {
             Walked::Further => Ok(None),
             Walked::Whole(head) => {
-                self.kept = Some(head);
+                self.kept = Some((head, view.clock.now()));
                 Ok(None)
             }
             Walked::Broken(broken) => Ok(Some(broken)),

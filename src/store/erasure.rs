@@ -224,8 +224,11 @@ impl Write for Erase {
         self.delete(tx, "DELETE FROM customers WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM members WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM scim_users WHERE lane = $1").await?;
-        let messages = self.messages.emptied.iter().chain(&self.messages.also);
+        // Of a batch that is cut too: a note may be about any of its customers.
+        let cut = self.messages.cut.iter().map(|cut| &cut.id);
+        let messages = self.messages.emptied.iter().chain(&self.messages.also).chain(cut);
         audit::erase(tx, &self.person, messages, &self.audit, &self.act).await?;
+        self.delete(tx, "DELETE FROM audit_notes WHERE lane = $1").await?;
         self.delete(tx, "DELETE FROM calls WHERE event_id IN (SELECT id FROM events WHERE lane = $1)").await?;
         if self.person.kind == TargetKind::Member {
             self.delete(tx, "DELETE FROM team_decisions WHERE event_id IN (SELECT id FROM events WHERE lane = $1)")
@@ -320,7 +323,7 @@ impl Erase {
                     + (SELECT COUNT(*) FROM notices WHERE customer = $1) + (SELECT COUNT(*) FROM pumps WHERE customer = $1) \
                     + (SELECT COUNT(*) FROM watched WHERE customer = $1) \
                     + (SELECT COUNT(*) FROM scim_users WHERE lane = $1)";
-        Ok(self.count(tx, rows).await? > 0)
+        Ok(self.count(tx, rows).await? > 0 || self.audit.names(tx, &self.person).await?)
     }
 
     async fn count(&self, tx: &mut Transaction<'_>, sql: &'static str) -> Result<i64, DbFault> {

@@ -19,7 +19,7 @@ use super::handle::{Desk, StoreView};
 use super::timeline::ROWS_MAX;
 use super::transaction::{Transaction, Write};
 use crate::domain::Timestamp;
-use crate::domain::audit::{Action, TargetKind};
+use crate::domain::audit::{Action, AuditReason, TargetKind};
 use crate::domain::chain::hex;
 use crate::domain::identity::{Actor, Role};
 use crate::domain::session::SessionAge;
@@ -259,9 +259,8 @@ impl Write for EndSession {
 
     async fn run(&self, tx: &mut Transaction<'_>) -> Result<bool, DbFault> {
         let is_ended = query("DELETE FROM sessions WHERE id = $1").bind(self.id).execute(&mut *tx).await? == 1;
-        if is_ended {
-            audit::record(tx, [&self.row].into_iter()).await?;
-        }
+        let row = if is_ended { self.row.clone() } else { self.row.refused(AuditReason::UnknownSession) };
+        audit::record(tx, [&row].into_iter()).await?;
         Ok(is_ended)
     }
 }

@@ -139,6 +139,7 @@ row! {
         failures: u32 = "e.failures",
         reason: Option<String> = "e.reason",
         first: Option<EventId> = "(SELECT h.id FROM events AS h WHERE h.lane = e.lane AND h.state = (SELECT 'pending') ORDER BY h.time, h.id LIMIT 1)",
+        leave: Option<EventId> = "CASE WHEN l.bulk = 2 THEN (SELECT m.id FROM events AS m WHERE m.lane = e.lane AND m.state = (SELECT 'pending') AND m.type = 'team.member_left' ORDER BY m.time DESC, m.id DESC LIMIT 1) END",
         begun: Option<EventId> = "(SELECT b.id FROM events AS b WHERE b.id = l.begun AND COALESCE(b.state, '') = 'pending')",
         operation: Option<String> = "(SELECT operation FROM calls WHERE event_id = e.id ORDER BY calls.id DESC LIMIT 1)",
         hold: LaneHold = "COALESCE(l.claimed, 0), l.begun, l.ready_at",
@@ -200,7 +201,8 @@ impl Around {
     fn event_of(&self, row: OpenRow) -> OpenEvent {
         let OpenRow { id, state, due_at, .. } = row;
         let is_at_work = row.hold.is_at_work_on(id, self.now, self.ceilings);
-        let behind = row.begun.or(row.first).filter(|head| *head != id && state == EventState::Pending);
+        // As a claim takes them: a member's newest leave comes before an event that was begun, and this before all others.
+        let behind = row.leave.or(row.begun).or(row.first).filter(|head| *head != id && state == EventState::Pending);
         let is_later = !due_at.has_come(self.now, self.ceilings.work.max(self.pause()));
         let waits_for = match state {
             EventState::Waiting => WaitsFor::SignUp,

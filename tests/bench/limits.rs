@@ -38,7 +38,12 @@ pub(crate) fn run(role: &str, arguments: &[String]) -> anyhow::Result<()> {
     let argument = |place: usize| arguments.get(place).map(String::as_str).context("an argument is missing");
     match role {
         "limit-durable" => serve(Some(spawn_writer(Path::new(argument(0)?))?)),
-        "limit-durable-postgres" => serve(Some(spawn_postgres_writer(argument(0)?.to_owned()))),
+        "limit-durable-postgres" => {
+            serve(Some(spawn_postgres_writer(argument(0)?.to_owned(), GroupOnPostgres::Bodies)))
+        }
+        "limit-same-rows-postgres" => {
+            serve(Some(spawn_postgres_writer(argument(0)?.to_owned(), GroupOnPostgres::SameRows)))
+        }
         "limit-same-rows" => serve(Some(spawn_same_rows(Path::new(argument(0)?))?)),
         "limit-empty" => serve(None),
         "limit-null-bridge" => alone(null_bridge(argument(0)?, argument(1)?, argument(2)?)),
@@ -209,22 +214,51 @@ fn after<'a>(text: &'a str, beginning: &str) -> &'a str {
     text.split_once(beginning).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }
 
-/// The same on PostgreSQL, on a connection of its own, with one statement for a group.
-fn spawn_postgres_writer(url: String) -> mpsc::Sender<Write> {
+/// The rows of a group on PostgreSQL.
+#[derive(Clone, Copy)]
+enum GroupOnPostgres {
+    /// Each event's body, in a table of the writer's own.
+    Bodies,
+    /// As [`SAME_ROWS`], in a store that a bridge has made.
+    SameRows,
+}
+
+/// [`SAME_ROWS`], one statement for a group.
+const SAME_ROWS_ON_POSTGRES: [&str; 2] = [
+    "INSERT INTO events (id, lane, origin, origin_id, source, transport, type, time, received_at, tries_from, due_at, state, failures, \
+     digest, event, raw, raw_encoding, change, said_at, scope) SELECT id, lane, '/billing', origin_id, 'default', 'webhook', \
+     'customer.signed_up', at, at, at, at, 'pending', 0, digest, body, body, 'utf8', 'existence', at, 'default' \
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[]) \
+     AS new (id, lane, origin_id, at, digest, body) ON CONFLICT (origin, origin_id, scope) DO NOTHING",
+    "INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk) SELECT lane, at, 0, 0, at, 0 \
+     FROM unnest($1::text[], $2::bigint[]) AS new (lane, at) ON CONFLICT (lane) DO NOTHING",
+];
+
+/// Group commit on PostgreSQL, on a connection of its own, with one statement for what a group does to a table.
+fn spawn_postgres_writer(url: String, kept: GroupOnPostgres) -> mpsc::Sender<Write> {
     let (sender, receiver) = mpsc::channel::<Write>();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut connection = PgConnection::connect(&url).await.expect("the server is there");
-            let table = "CREATE TABLE bodies (id BIGSERIAL PRIMARY KEY, body TEXT NOT NULL)";
-            sqlx::query(table).execute(&mut connection).await.expect("a table");
+            if let GroupOnPostgres::Bodies = kept {
+                let table = "CREATE TABLE bodies (id BIGSERIAL PRIMARY KEY, body TEXT NOT NULL)";
+                sqlx::query(table).execute(&mut connection).await.expect("a table");
+            }
+            let mut made = 0_i64;
             while let Ok(first) = receiver.recv() {
                 let group: Vec<Write> = std::iter::once(first).chain(receiver.try_iter().take(GROUP_MAX - 1)).collect();
                 let mut transaction = connection.begin().await.expect("the server is there");
                 let bodies = group.iter().flat_map(|(body, _)| rows(body));
                 let bodies: Vec<&str> = bodies.map(|body| std::str::from_utf8(body).expect("JSON")).collect();
-                let insert = sqlx::query("INSERT INTO bodies (body) SELECT * FROM unnest($1::text[])").bind(bodies);
-                insert.execute(&mut *transaction).await.expect("the server takes it");
+                let inserted = match kept {
+                    GroupOnPostgres::Bodies => {
+                        let insert = sqlx::query("INSERT INTO bodies (body) SELECT * FROM unnest($1::text[])");
+                        insert.bind(bodies).execute(&mut *transaction).await.map(drop)
+                    }
+                    GroupOnPostgres::SameRows => insert_same_rows(&mut transaction, &bodies, &mut made).await,
+                };
+                inserted.expect("the server takes it");
                 transaction.commit().await.expect("the server takes it");
                 for (_, done) in group {
                     let _ = done.send(());
@@ -233,6 +267,21 @@ fn spawn_postgres_writer(url: String) -> mpsc::Sender<Write> {
         });
     });
     sender
+}
+
+/// The rows of these bodies. `made`: the number of those before.
+async fn insert_same_rows(connection: &mut PgConnection, bodies: &[&str], made: &mut i64) -> Result<(), sqlx::Error> {
+    let at: Vec<i64> = (*made + 1..).take(bodies.len()).collect();
+    *made += i64::try_from(bodies.len()).expect("few");
+    let ids: Vec<String> = at.iter().map(|made| format!("{made:08x}-0000-7000-8000-{made:012x}")).collect();
+    let digests: Vec<String> = at.iter().map(|made| format!("{made:064x}")).collect();
+    let of = |beginning| bodies.iter().map(|body| after(body, beginning)).collect::<Vec<&str>>();
+    let (customers, origin_ids) = (of("\"customer_id\":\""), of("\"id\":\""));
+    let [events, lanes] = SAME_ROWS_ON_POSTGRES.map(sqlx::query);
+    let events = events.bind(ids).bind(&customers).bind(origin_ids).bind(&at).bind(digests).bind(bodies);
+    events.execute(&mut *connection).await?;
+    lanes.bind(&customers).bind(&at).execute(connection).await?;
+    Ok(())
 }
 
 fn write(connection: &rusqlite::Connection, group: &[Write]) -> rusqlite::Result<()> {

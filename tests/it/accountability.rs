@@ -1,9 +1,10 @@
-//! Acts and their rows, from outside: every route, command and call that changes something has its row of the audit log, refused access
-//! has one, and the log is read and exported over HTTP.
+//! Acts and their rows, from outside: every route, form, command and call that changes something has its row of the audit log, refused
+//! access has one, and the log is read and exported over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -15,16 +16,19 @@ use podero_bridge::domain::audit::{
     Action, AuditEntry, AuditTarget, NOTE_CHARS_MAX, REFUSALS_A_MINUTE_MAX, TargetKind,
 };
 use podero_bridge::domain::call::Operation;
+use podero_bridge::domain::event::Happening;
 use podero_bridge::domain::identity::{Actor, LOGIN_LINK, Role};
+use podero_bridge::domain::notice::{Notice, Topic, notice_id};
 use podero_bridge::domain::verdict::{Fate, Reason};
-use podero_bridge::store::{AuditFilter, Desk, ExportFormat, SessionHolder, StoreView};
+use podero_bridge::store::{AuditFilter, Content, Desk, ExportFormat, SessionHolder, StoreView};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::console::{House, Page, Visitor};
 use crate::kit::{Fixture, StoreFixture};
 use crate::operators::add_operator;
 use crate::running::{self, Environment, said};
-use crate::world::{Database, Extra, Settings, World, sign_up, until};
+use crate::world::{Database, Extra, Settings, World, event, sign_up, until};
 
 const TIME: &str = "2026-10-01T12:00:00Z";
 const UNKNOWN: &str = "01a208c1-30eb-77e5-80f8-81194b0303c0";
@@ -174,9 +178,158 @@ async fn every_route_that_acts_leaves_its_rows_and_no_other_leaves_one() {
     world.bridge.stop().await;
 }
 
+/// A console with operators, and things for its forms.
+struct Forms {
+    house: House,
+    things: Things,
+    admin: Visitor,
+    /// Another browser of the same operator.
+    other: Visitor,
+}
+
+impl Forms {
+    async fn open() -> Self {
+        let toml = "[watch]\ninterval = \"1s\"\n".to_owned();
+        let house = House::open(Settings { toml, environment: Vec::new() }).await;
+        // From the first operator on the API wants credentials.
+        let things = Things::make(&house.world).await;
+        house.add_operators();
+        let (admin, other) = (house.logged_in("admin").await, house.logged_in("admin").await);
+        house.logged_in("viewer").await;
+        Self { house, things, admin, other }
+    }
+
+    /// The number of rows of each action that were left through the console, by its operators and by the login link.
+    async fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let operators = Role::ALL.map(|role| Actor::Operator(role.name().to_owned()));
+        for actor in operators.into_iter().chain([Actor::Token(LOGIN_LINK.to_owned())]) {
+            for action in self.house.world.rows_by(&actor.to_string()).await {
+                *counts.entry(action).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    async fn post(&self, route: ConsoleRoute, id: &str, fields: &[(&str, &str)]) -> Page {
+        self.admin.post(&route.row().path.replace("{id}", id), fields).await
+    }
+
+    async fn view(&self) -> StoreView {
+        StoreView::open(self.house.store_url(), Clock::system()).await.expect("it opens")
+    }
+
+    /// Orders an approval of many, which finds none and ends, and then a retry of many, which goes on.
+    async fn order_retries(&self) -> Vec<Page> {
+        let route = ConsoleRoute::OrderRetry;
+        let approval = [("reason", "churn_brake"), ("approve", "true"), ("per_second", "1")];
+        let approved = self.post(route, "", &approval).await;
+        let view = self.view().await;
+        until("the approval has ended", async || {
+            let retries = view.bulk_retries().await.expect("the store is there");
+            retries.iter().all(|retry| !retry.is_running()).then_some(())
+        })
+        .await;
+        view.close().await;
+        vec![approved, self.post(route, "", &[("reason", "refused"), ("per_second", "1")]).await]
+    }
+
+    async fn stop_retry(&self) -> Page {
+        let view = self.view().await;
+        let id = view.bulk_retries().await.expect("the store is there").remove(0).id;
+        view.close().await;
+        self.post(ConsoleRoute::StopRetry, &id, &[]).await
+    }
+
+    async fn revoke_session(&self) -> Page {
+        let view = self.view().await;
+        let id = view.sessions(Some("viewer")).await.expect("the store is there").remove(0).id;
+        view.close().await;
+        self.post(ConsoleRoute::RevokeSession, &id.to_string(), &[]).await
+    }
+
+    /// Sends a form, so that each of its acts is in the log. Returns the answers; none of a page, which is no form.
+    async fn send(&self, route: ConsoleRoute) -> Vec<Page> {
+        let Things { parked, pump } = &self.things;
+        let landing = [("success_url", "https://utility.example/done"), ("cancel_url", "https://utility.example/no")];
+        match route {
+            ConsoleRoute::FindCustomers => vec![self.post(route, "", &[("email", "C-0@example.com")]).await],
+            ConsoleRoute::RetryEvent => vec![self.post(route, &parked[0], &[]).await],
+            ConsoleRoute::ApproveEvent => vec![self.post(route, &parked[1], &[]).await],
+            ConsoleRoute::SkipEvent => vec![self.post(route, &parked[2], &[("note", "they rang")]).await],
+            ConsoleRoute::MakeLink => vec![self.post(route, pump, &landing).await],
+            ConsoleRoute::OrderRetry => self.order_retries().await,
+            ConsoleRoute::StopRetry => vec![self.stop_retry().await],
+            ConsoleRoute::ExportAudit => vec![self.post(route, "", &[]).await],
+            ConsoleRoute::LogOut => vec![self.other.post(route.row().path, &[]).await],
+            ConsoleRoute::RevokeSession => vec![self.revoke_session().await],
+            ConsoleRoute::LogIn => {
+                self.house.logged_in("admin").await;
+                Vec::new()
+            }
+            ConsoleRoute::LogInByLink => {
+                let link = self.house.world.bridge.login_link.as_deref().expect("a sandbox runs");
+                let (_, secret) = link.split_once("link=").expect("a link");
+                vec![self.house.visitor().post(route.row().path, &[("link", secret)]).await]
+            }
+            ConsoleRoute::Choose => vec![self.post(route, "", &[("theme", "dark")]).await],
+            ConsoleRoute::Overview
+            | ConsoleRoute::Customers
+            | ConsoleRoute::Customer
+            | ConsoleRoute::Event
+            | ConsoleRoute::Fleet
+            | ConsoleRoute::Support
+            | ConsoleRoute::HeatPump
+            | ConsoleRoute::Parked
+            | ConsoleRoute::PreviewRetry
+            | ConsoleRoute::Retry
+            | ConsoleRoute::Team
+            | ConsoleRoute::Audit
+            | ConsoleRoute::Settings
+            | ConsoleRoute::ShowLogin
+            | ConsoleRoute::BeginOidc
+            // A page by its method. It wants an identity provider, which the tests of that login have.
+            | ConsoleRoute::EndOidc
+            | ConsoleRoute::Asset => Vec::new(),
+        }
+    }
+}
+
+/// Every form of the console is sent. It has a row for each of its acts and no other, and all acts of the table are found.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_leaves_the_rows_of_its_acts_and_no_others() {
+    let forms = Forms::open().await;
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    for route in ConsoleRoute::ALL.into_iter().filter(|route| route.row().method == ApiMethod::Post) {
+        let (row, before) = (route.row(), forms.counts().await);
+        for page in forms.send(route).await {
+            assert!(matches!(page.status, 200 | 303 | 409), "{}: {} {}", row.path, page.status, page.text);
+            assert!(!page.location().starts_with("/console/login?next"), "{}: it wants a login", row.path);
+        }
+        let left = forms.counts().await.into_iter().filter(|(action, count)| before.get(action) != Some(count));
+        let left: BTreeSet<String> = left.map(|(action, _)| action).collect();
+        assert_eq!(left, names(row.actions), "{}: the acts of its row in src/console/table.rs", row.path);
+        found.extend(left);
+    }
+    let of_table: BTreeSet<String> =
+        ConsoleRoute::ALL.into_iter().flat_map(|route| names(route.row().actions)).collect();
+    assert_eq!(found, of_table);
+    forms.house.world.bridge.stop().await;
+}
+
 /// Commands that act, each with its acts; every other one only reads, or is a bridge or a sandbox of its own.
 const ACTS: [(&str, &[Action]); 13] = [
-    ("parked retry", &[Action::EventRetry, Action::EventApprove, Action::RetryOrder]),
+    (
+        "parked retry",
+        &[
+            Action::EventRetry,
+            Action::EventApprove,
+            Action::RetryOrder,
+            Action::RetryApprove,
+            Action::RetryStop,
+            Action::RetryEnd,
+        ],
+    ),
     ("parked stop", &[Action::RetryStop]),
     ("parked skip", &[Action::EventSkip]),
     ("operator add", &[Action::OperatorAdd]),
@@ -184,7 +337,7 @@ const ACTS: [(&str, &[Action]); 13] = [
     ("operator remove", &[Action::OperatorRemove]),
     ("operator end-session", &[Action::SessionRevoke]),
     ("erase", &[Action::CustomerErase, Action::MemberErase]),
-    ("import", &[Action::EventsImport]),
+    ("import", &[Action::EventsImport, Action::EventReceive, Action::TeamChange]),
     ("audit export", &[Action::AuditExport]),
     ("backup", &[Action::StoreBackup]),
     ("migrate", &[Action::StoreMigrate]),
@@ -192,11 +345,21 @@ const ACTS: [(&str, &[Action]); 13] = [
     ("serve", &[]),
 ];
 
+/// Commands that only read. `check` declares the exchanges and queues of the broker, as each start of `serve` does: they are not in the
+/// store, hold nothing of a person, and are the same after each declaration, so that neither has a row.
 const READS: [&str; 17] = [
     "demo", "sandbox", "check", "explain", "test", "parked list", "parked show", "events list", "events show",
     "customers show", "team list", "team review", "operator list", "operator sessions", "audit list", "audit verify",
     "help",
 ];
+
+/// Commands that are a bridge or a sandbox of their own.
+const NOT_RUN: [&str; 3] = ["serve", "demo", "sandbox"];
+
+/// Acts of commands whose rows have another actor than the user who calls: the end of a retry is the bridge's also where a command
+/// drives it, and an event that is refused is its source's act.
+const OF_OTHERS: [(Action, &str); 3] =
+    [(Action::RetryEnd, "bridge"), (Action::EventReceive, "source:hr"), (Action::TeamChange, "source:hr")];
 
 /// Every command without a command of its own, as the program's help names them.
 fn commands(words: &[&str]) -> BTreeSet<String> {
@@ -219,11 +382,27 @@ fn every_command_says_whether_it_acts() {
     assert_eq!(commands(&[]), said, "a new command has its row here: its acts, or that it only reads");
 }
 
+/// A command that is run, and the acts of which it leaves rows.
+struct CommandStep<'a> {
+    name: &'static str,
+    arguments: Vec<&'a str>,
+    acts: &'static [Action],
+}
+
+fn step<'a>(name: &'static str, arguments: &[&'a str], acts: &'static [Action]) -> CommandStep<'a> {
+    CommandStep { name, arguments: arguments.to_vec(), acts }
+}
+
+/// Examples of a mapping.
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mappings/crm");
+
 /// Files of one run through all commands.
 struct Files {
     folder: tempfile::TempDir,
     password: String,
     events: String,
+    /// Events that their source may not send, and that the policy of the team refuses.
+    refused: String,
     message: String,
     copy: String,
     exported: String,
@@ -238,51 +417,71 @@ impl Files {
             place(name)
         };
         let (password, events) = (file("password", PASSWORD), file("events.ndjson", ""));
+        let colleague = json!({"member_id": "mia@example.com", "email": "mia@example.com", "role": "staff"});
+        let joined = event("e2", "team.member_joined", TIME, &colleague);
+        let refused = file("refused.ndjson", &format!("{}\n{joined}\n", sign_up("e1", "C-1", TIME)));
         let message = file("message.json", &sign_up("e1", "C-1", TIME).to_string());
         let (copy, exported) = (place("copy.db"), place("audit.jsonl"));
-        Self { folder, password, events, message, copy, exported }
+        Self { folder, password, events, refused, message, copy, exported }
     }
 
-    /// The commands to be run, with their arguments; `parked` are events, `session` is one at the console. `RETRY` stands for the retry that was ordered last.
-    fn steps<'a>(&'a self, parked: &'a [String], session: &'a str) -> Vec<(&'static str, Vec<&'a str>)> {
-        let [password, events, message, copy, exported] =
-            [&self.password, &self.events, &self.message, &self.copy, &self.exported].map(String::as_str);
-        let (first, second) = (parked[0].as_str(), parked[1].as_str());
+    /// The commands about events. `refused` are parked, and can be retried. `RETRY` stands for the retry that was ordered last.
+    fn on_events<'a>(&'a self, refused: &'a [String]) -> Vec<CommandStep<'a>> {
+        let (first, second) = (refused[0].as_str(), refused[1].as_str());
+        let of_brake = ["--reason", "churn_brake", "--approve", "--yes", "--per-second", "1000"];
         vec![
-            ("parked list", vec![]),
-            ("parked show", vec![first]),
-            ("parked retry", vec![first]),
-            ("parked retry", vec!["--approve", second]),
-            ("parked retry", vec!["--reason", "refused", "--detach"]),
-            ("parked stop", vec!["RETRY"]),
-            ("parked skip", vec![second]),
-            ("parked skip", vec![UNKNOWN]),
-            ("events list", vec![]),
-            ("events show", vec![first]),
-            ("customers show", vec!["C-1"]),
-            ("team list", vec![]),
-            ("team review", vec![]),
-            ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
-            ("operator add", vec!["anna", "--role", "viewer", "--password-file", password]),
-            ("operator list", vec![]),
-            ("operator change", vec!["anna", "--role", "admin"]),
-            ("operator change", vec!["anna", "--password-file", password]),
-            ("operator change", vec!["bert", "--role", "admin"]),
-            ("operator sessions", vec![]),
-            ("operator end-session", vec![session]),
-            ("operator end-session", vec![session]),
-            ("operator remove", vec!["anna"]),
-            ("operator remove", vec!["anna", "--force"]),
-            ("operator remove", vec!["anna"]),
-            ("erase", vec!["C-9"]),
-            ("erase", vec!["--member", "M-9"]),
-            ("import", vec![events]),
-            ("audit list", vec![]),
-            ("audit export", vec!["--output", exported]),
-            ("audit verify", vec![]),
-            ("backup", vec![copy]),
-            ("explain", vec![message]),
-            ("migrate", vec![]),
+            step("parked list", &[], &[]),
+            step("parked show", &[first], &[]),
+            step("parked retry", &[first], &[Action::EventRetry]),
+            step("parked retry", &["--approve", second], &[Action::EventApprove]),
+            step("parked retry", &["--reason", "refused", "--detach"], &[Action::RetryOrder]),
+            step("parked stop", &["RETRY"], &[Action::RetryStop]),
+            step("parked retry", &of_brake, &[Action::RetryApprove, Action::RetryEnd]),
+            step("parked skip", &[second], &[Action::EventSkip]),
+            step("parked skip", &["--all"], &[Action::EventSkip]),
+            step("parked skip", &[UNKNOWN], &[Action::EventSkip]),
+            step("events list", &[], &[]),
+            step("events show", &[first], &[]),
+            step("customers show", &["C-1"], &[]),
+            step("team list", &[], &[]),
+            step("team review", &[], &[]),
+            step("import", &[&self.events], &[Action::EventsImport]),
+            step(
+                "import",
+                &["--source", "hr", &self.refused],
+                &[Action::EventsImport, Action::EventReceive, Action::TeamChange],
+            ),
+            step("explain", &[&self.message], &[]),
+            step("test", &[EXAMPLES], &[]),
+        ]
+    }
+
+    /// The other commands. `session` is one at the console.
+    fn on_the_rest<'a>(&'a self, session: &'a str) -> Vec<CommandStep<'a>> {
+        let password = self.password.as_str();
+        let add = ["anna", "--role", "viewer", "--password-file", password];
+        vec![
+            step("operator add", &add, &[Action::OperatorAdd]),
+            step("operator add", &add, &[Action::OperatorAdd]),
+            step("operator list", &[], &[]),
+            step("operator change", &["anna", "--role", "admin"], &[Action::OperatorChange]),
+            step("operator change", &["anna", "--password-file", password], &[Action::OperatorChange]),
+            step("operator change", &["bert", "--role", "admin"], &[Action::OperatorChange]),
+            step("operator sessions", &[], &[]),
+            step("operator end-session", &[session], &[Action::SessionRevoke]),
+            step("operator end-session", &[session], &[Action::SessionRevoke]),
+            step("operator remove", &["anna"], &[Action::OperatorRemove]),
+            step("operator remove", &["anna", "--force"], &[Action::OperatorRemove]),
+            step("operator remove", &["anna"], &[Action::OperatorRemove]),
+            step("erase", &["C-0"], &[Action::CustomerErase]),
+            step("erase", &["--member", "M-9"], &[Action::MemberErase]),
+            step("audit list", &[], &[]),
+            step("audit export", &["--output", &self.exported], &[Action::AuditExport]),
+            step("audit verify", &[], &[]),
+            step("backup", &[&self.copy], &[Action::StoreBackup]),
+            step("check", &[], &[]),
+            step("migrate", &[], &[Action::StoreMigrate]),
+            step("help", &[], &[]),
         ]
     }
 }
@@ -294,53 +493,144 @@ async fn rows_of(view: &StoreView) -> Vec<Value> {
     rows.as_array().expect("rows").iter().rev().cloned().collect()
 }
 
-/// Every command is run. One that acts has a row for each act, as `cli:USER`; one that reads has none.
+/// A store on which commands are run, and who runs them.
+struct Commands {
+    fixture: StoreFixture,
+    environment: Environment,
+    /// The settings of `migrate`, which makes a store of its own.
+    made: Environment,
+    /// The user who runs this test.
+    actor: String,
+}
+
+impl Commands {
+    fn on(fixture: StoreFixture, files: &Files) -> Self {
+        let settings = [
+            ("HTTP__LISTEN", "127.0.0.1:0"),
+            // Nothing listens there: `check` says so.
+            ("PODERO__BASE_URL", "http://127.0.0.1:1"),
+            ("PODERO__ORG_ID", "6ec0bd7f-11c0-43da-975e-2a8ad9ebae0b"),
+            ("PODERO__CLIENT_ID", "bridge"),
+            ("PODERO__CLIENT_SECRET", "secret"),
+            ("SOURCE__HR__VERIFY", "none"),
+            ("SOURCE__HR__TYPES", "team.*"),
+            ("TEAM__ENABLED", "true"),
+        ];
+        let mut environment: Environment = vec![("STORE__URL", fixture.url.clone())];
+        environment.extend(settings.map(|(key, value)| (key, value.to_owned())));
+        let made = vec![("STORE__URL", crate::kit::sqlite_url(files.folder.path()))];
+        let user = Command::new("id").arg("-un").output().expect("it runs");
+        let actor = Actor::Cli(String::from_utf8_lossy(&user.stdout).trim().to_owned()).to_string();
+        Self { fixture, environment, made, actor }
+    }
+
+    fn settings_of(&self, name: &str) -> &Environment {
+        if name == "migrate" { &self.made } else { &self.environment }
+    }
+
+    /// The rows of the store of a command; none where it has yet to make it.
+    async fn rows(&self, name: &str) -> Vec<Value> {
+        let url = &self.settings_of(name)[0].1;
+        let Ok(view) = StoreView::open(url, Clock::system()).await else { return Vec::new() };
+        let rows = rows_of(&view).await;
+        view.close().await;
+        rows
+    }
+
+    /// Runs a command to its end. Returns the acts of its rows.
+    async fn run(&self, name: &str, arguments: &[&str]) -> BTreeSet<String> {
+        let before = self.rows(name).await;
+        let words: Vec<&str> = name.split(' ').chain(arguments.iter().copied()).collect();
+        let output = running::run(&words, self.settings_of(name));
+        assert_ne!(output.status.code(), Some(64), "{words:?}: {}", said(&output));
+        self.acts_since(&before, name).await
+    }
+
+    /// Runs a retry of many that Ctrl-C ends. Returns the acts of its rows.
+    async fn interrupt_retry(&self) -> BTreeSet<String> {
+        let before = self.rows("parked retry").await;
+        let mut retry = running::command(&["parked", "retry", "--all", "--per-second", "1"], &self.environment);
+        let mut child = retry.stdout(Stdio::null()).spawn().expect("it starts");
+        until("it has retried some", async || {
+            let retries = self.fixture.store.bulk_retries().await.expect("the store is there");
+            retries.first().is_some_and(|retry| retry.is_running() && retry.retried >= 2).then_some(())
+        })
+        .await;
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1));
+        self.acts_since(&before, "parked retry").await
+    }
+
+    /// The acts of the rows that were not there before. Each has its actor and is sealed: no bridge runs that would do it.
+    async fn acts_since(&self, before: &[Value], name: &str) -> BTreeSet<String> {
+        let is_new = |row: &&Value| before.iter().all(|known| known["id"] != row["id"]);
+        let mut acts = BTreeSet::new();
+        for row in self.rows(name).await.iter().filter(is_new) {
+            let other = OF_OTHERS.into_iter().find(|(action, _)| row["action"] == action.name());
+            let actor = other.map_or(self.actor.as_str(), |(_, actor)| actor);
+            assert!(row["actor"] == actor && row["number"].is_number(), "`{name}`: {row}");
+            acts.insert(row["action"].as_str().expect("an action").to_owned());
+        }
+        acts
+    }
+}
+
+/// Parks events that can be retried, events that wait for an approval, and a message that never became an event. Returns the first ones.
+async fn park_all(fixture: &StoreFixture) -> Vec<String> {
+    let mut refused = Vec::new();
+    for number in 1..=12 {
+        let fate = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
+        refused.push(fixture.ends(&format!("C-{number}"), fate).await.to_string());
+    }
+    for customer in ["C-21", "C-22"] {
+        fixture.ends(customer, Fate::Parked { reason: Reason::ChurnBrake, detail: "the limit is 0".to_owned() }).await;
+    }
+    let mut message = fixture.arrival("C-31", Happening::Churned);
+    let notice = Notice {
+        id: notice_id("message", Topic::EventParked),
+        topic: Topic::EventParked,
+        order_key: "C-31".to_owned(),
+        subject: message.id.to_string(),
+        time: message.received_at,
+        data: Value::Null,
+    };
+    let (reason, detail) = (Reason::Untranslatable, "no".to_owned());
+    message.content = Content::Parked { reason, detail, notice, may_be_known: false };
+    fixture.store.accept(vec![message]).await.expect("the store is there");
+    refused
+}
+
+/// Every command is run that is no bridge or sandbox of its own. One that acts has a row for each act, as `cli:USER` but for the acts of
+/// others; one that reads has none.
 #[tokio::test]
 async fn every_command_that_acts_leaves_its_rows_and_no_other_leaves_one() {
     let (fixture, files) = (StoreFixture::on_sqlite().await, Files::make());
-    let mut parked = Vec::new();
-    for customer in ["C-1", "C-2", "C-3", "C-4"] {
-        let refused = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
-        parked.push(fixture.ends(customer, refused).await.to_string());
-    }
-    let environment: Environment = vec![("STORE__URL", fixture.url.clone())];
-    // A store that a command makes tells who made it.
-    let made: Environment = vec![("STORE__URL", crate::kit::sqlite_url(files.folder.path()))];
-    let user = std::process::Command::new("id").arg("-un").output().expect("it runs");
-    let actor = Actor::Cli(String::from_utf8_lossy(&user.stdout).trim().to_owned()).to_string();
-    let mut done: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let refused = park_all(&fixture).await;
     let (by, holder) = (Actor::Token(LOGIN_LINK.to_owned()), SessionHolder::LoginLink);
     fixture.store.open_session(&holder, &by, Role::Admin, None).await.expect("the store is there");
     let session = fixture.store.sessions(None).await.expect("the store is there").remove(0).id.to_string();
-    for (name, mut arguments) in files.steps(&parked, &session) {
-        let retries = fixture.store.bulk_retries().await.expect("the store is there");
+    let commands = Commands::on(fixture, &files);
+    let store = &commands.fixture.store;
+    let mut done: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for CommandStep { name, mut arguments, acts } in
+        files.on_events(&refused).into_iter().chain(files.on_the_rest(&session))
+    {
+        let retries = store.bulk_retries().await.expect("the store is there");
         let retry = retries.first().map(|retry| retry.id.clone()).unwrap_or_default();
         arguments.iter_mut().filter(|word| **word == "RETRY").for_each(|word| *word = &retry);
-        let before = rows_of(&fixture.store).await.len();
-        let words: Vec<&str> = name.split(' ').chain(arguments.iter().copied()).collect();
-        let output = running::run(&words, if name == "migrate" { &made } else { &environment });
-        assert_ne!(output.status.code(), Some(64), "{words:?}: {}", said(&output));
-        let acts = if name == "migrate" {
-            let listed = running::run(&["audit", "list", "--json"], &made);
-            let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
-            actions(listed["audit"].as_array().expect("rows"), &actor, 0)
-        } else {
-            actions(&rows_of(&fixture.store).await, &actor, before)
-        };
-        // No bridge runs: a command seals what it writes.
-        if !acts.is_empty() {
-            let url = if name == "migrate" { &made[0].1 } else { &fixture.url };
-            let view = StoreView::open(url, Clock::system()).await.expect("it opens");
-            assert_eq!(view.audit_unsealed().await.expect("the store is there"), 0, "{words:?}");
-            view.close().await;
-        }
-        done.entry(name).or_default().extend(acts);
+        let left = commands.run(name, &arguments).await;
+        assert_eq!(left, names(acts), "`{name}` {arguments:?}");
+        done.entry(name).or_default().extend(left);
     }
-    for (name, done) in done {
-        let expected = ACTS.into_iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, acts)| acts);
-        assert_eq!(done, names(expected), "`{name}` leaves the rows of its acts");
-    }
-    let rows = rows_of(&fixture.store).await;
+    let left = commands.interrupt_retry().await;
+    assert_eq!(left, names(&[Action::RetryOrder, Action::RetryStop]), "a retry of many that Ctrl-C ends");
+    done.entry("parked retry").or_default().extend(left);
+    let of_all = ACTS.into_iter().chain(READS.map(|name| (name, &[] as &[Action])));
+    let expected: BTreeMap<&str, BTreeSet<String>> =
+        of_all.filter(|(name, _)| !NOT_RUN.contains(name)).map(|(name, acts)| (name, names(acts))).collect();
+    assert_eq!(done, expected, "each command is run, and leaves the rows of its acts");
+    let rows = rows_of(store).await;
     let of_operators = rows.iter().filter(|row| row["target"]["kind"] == "operator");
     let shown = |row: &Value| {
         ["action", "outcome", "reason", "from", "to"].map(|name| row[name].as_str().unwrap_or("-")).join(" ")

@@ -8,6 +8,7 @@ use podero_bridge::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason
 use podero_bridge::domain::chain::{self, Broken, ChainHead, SealedFields};
 use podero_bridge::domain::event::{Details, Happening};
 use podero_bridge::domain::identity::{Actor, Role};
+use podero_bridge::domain::team::MemberId;
 use podero_bridge::domain::verdict::{Fate, Reason, Verdict};
 use podero_bridge::domain::{EventId, Timestamp};
 use podero_bridge::metrics::Metrics;
@@ -35,11 +36,14 @@ on_both_databases! {
     rows_that_are_removed_swapped_or_cut_off_are_found
     a_chain_that_was_made_again_shows_against_a_head_that_was_kept
     an_erasure_leaves_the_chain_whole
+    a_note_goes_although_its_event_is_no_longer_kept
+    someone_whom_only_the_log_names_is_erased
     a_row_that_no_erasure_emptied_is_found
     a_bridge_watches_over_the_chain
     old_rows_go_by_whole_days_and_the_chain_begins_where_they_end
     a_removal_under_way_stops_when_the_retention_ends
     a_forged_removal_is_not_carried_out
+    a_removal_ends_although_the_one_before_it_has_a_higher_id
     the_head_is_logged_once_an_hour_by_one_replica
     an_act_of_a_claim_has_one_row_however_often_it_is_saved
     a_page_has_the_rows_of_its_filter
@@ -215,6 +219,18 @@ async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {
     }
 }
 
+/// The id of a row that somebody adds.
+const ADDED: &str = "00000000-0000-7000-8000-00000000000a";
+
+/// The statement that adds a copy of the row `like` under a number that seems sealed.
+fn added(number: i64, like: u64) -> String {
+    format!(
+        "INSERT INTO audit (id, at, actor, action, target_kind, target_id, salt, target_digest, outcome, number, hash) \
+         SELECT '{ADDED}', at, actor, action, target_kind, target_id, salt, target_digest, outcome, {number}, hash \
+         FROM audit WHERE number = {like}"
+    )
+}
+
 async fn rows_that_are_removed_swapped_or_cut_off_are_found(fixture: StoreFixture) {
     record(&fixture, 0..8).await;
     seal(&fixture.store).await;
@@ -229,6 +245,12 @@ async fn rows_that_are_removed_swapped_or_cut_off_are_found(fixture: StoreFixtur
         (swap.map(|act| format!("UPDATE audit {act}")).to_vec(), Broken::Swapped { number: 3, with: 6 }),
         (vec![format!("DELETE FROM audit WHERE number = {last}")], Broken::CutTail { reached: last - 1, sealed: last }),
         (vec![format!("UPDATE audit_head SET hash = '{NO_HASH}'")], Broken::HeadChanged { count: last }),
+        (
+            vec!["UPDATE audit_head SET sealed = 5, hash = (SELECT hash FROM audit WHERE number = 5)".to_owned()],
+            Broken::HeadBehind { reached: last, sealed: 5 },
+        ),
+        (vec![added(0, 5)], Broken::Added { id: ADDED.to_owned(), count: 0 }),
+        (vec![added(-3, 5)], Broken::Added { id: ADDED.to_owned(), count: 0 }),
     ] {
         for act in &acts {
             intruder.run(act).await;
@@ -365,6 +387,14 @@ async fn a_bridge_watches_over_the_chain(fixture: StoreFixture) {
         upkeep.watch().await;
         assert_eq!(metrics.audit_broken.get(), 0, "{acts:?}");
     }
+    // A beginning behind the head of its last look, as if the retention had removed rows of today.
+    assert_eq!(watch.look(&fixture.store).await.expect("the store is there"), ChainLook::Whole);
+    intruder.run("DELETE FROM audit").await;
+    let beyond = last + 2;
+    intruder.run(&format!("UPDATE audit_head SET sealed = {beyond}, trimmed = {beyond}, trimmed_hash = hash")).await;
+    let found = watch.look(&fixture.store).await.expect("the store is there");
+    assert_eq!(found, ChainLook::Broken(Broken::TrimmedTooSoon { count: last }));
+    intruder.undo().await;
     // A log that takes several looks, and a change at its beginning.
     for hundred in 0..60 {
         record(&fixture, hundred * 100..hundred * 100 + 100).await;
@@ -440,6 +470,49 @@ async fn an_erasure_leaves_the_chain_whole(fixture: StoreFixture) {
     assert_eq!(broken(&fixture.store, None).await, None, "what was sealed after it, too");
 }
 
+async fn a_note_goes_although_its_event_is_no_longer_kept(fixture: StoreFixture) {
+    for customer in ["C-1", "C-2"] {
+        let claim = claimed(&fixture, customer).await;
+        let noted = AuditEntry {
+            target: AuditTarget::new(TargetKind::Event, claim.work.event.id.to_string()),
+            note: Some("Ms Smith rang".to_owned()),
+            ..act_of(&claim, Action::EventSkip)
+        };
+        settle(&fixture.store, &claim, vec![noted]).await;
+    }
+    seal(&fixture.store).await;
+    fixture.clock.advance(10 * DAY);
+    while fixture.store.forget(5 * DAY).await.expect("the store is there") {}
+    fixture.store.erase("C-1", &[], true, BY).await.expect("the store is there").expect("nothing is in the way");
+    seal(&fixture.store).await;
+    let notes: Vec<bool> = rows(&fixture.store).await.iter().map(|row| row.note.is_some()).collect();
+    assert_eq!(notes, [false, true, false], "the note about C-1's event is gone");
+    assert_eq!(broken(&fixture.store, None).await, None);
+    while fixture.store.trim_audit(Some(5 * DAY)).await.expect("the store is there") {}
+    let mut database = Intruder::at(&fixture).await;
+    let kept = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM audit_notes").fetch_one(&mut database.0).await;
+    assert_eq!(kept.expect("it answers"), 0, "whom it was about goes with the row");
+}
+
+/// Someone whom the policy of the team has refused at the entrance is known by the row about it alone.
+async fn someone_whom_only_the_log_names_is_erased(fixture: StoreFixture) {
+    let member = MemberId::accept("M-9").expect("valid");
+    let erase = async || fixture.store.erase_member(&member, &[], false, BY).await.expect("the store is there");
+    assert!(erase().await.is_err_and(|found| found.is_unknown));
+    let target = AuditTarget::new(TargetKind::Member, member.as_str());
+    let act = AuditEntry::done(fixture.clock.now(), Actor::Source("hr".to_owned()), Action::TeamChange, target);
+    for is_sealed in [true, false] {
+        fixture.store.record(vec![act.clone()]).await.expect("the store is there");
+        if is_sealed {
+            seal(&fixture.store).await;
+        }
+        assert!(erase().await.is_ok());
+        assert!(rows(&fixture.store).await.iter().all(|row| row.target_id.is_none()), "its id is gone");
+        seal(&fixture.store).await;
+        assert_eq!(broken(&fixture.store, None).await, None);
+    }
+}
+
 async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: StoreFixture) {
     record(&fixture, 0..450).await;
     seal(&fixture.store).await;
@@ -476,7 +549,15 @@ async fn old_rows_go_by_whole_days_and_the_chain_begins_where_they_end(fixture: 
     assert_eq!((by_late.broken, by_late.is_head_trimmed), (None, false));
     assert_eq!((by_older.broken, by_older.is_head_trimmed), (None, true), "the retention is no break");
     assert_eq!((by_older.trimmed_at, by_older.oldest), (Some(trim_row.at), Some(left[0].at)));
-    Intruder::at(&fixture).await.run(&format!("DELETE FROM audit WHERE number = {}", late.count)).await;
+    // A row that is put back is found, and does not keep the others.
+    let mut intruder = Intruder::at(&fixture).await;
+    fixture.clock.advance(10 * DAY);
+    intruder.run(&added(3, late.count)).await;
+    intruder.run(&format!("UPDATE audit SET at = {} WHERE id = '{ADDED}'", fixture.clock.now().micros())).await;
+    assert_eq!(verify(late).await.broken, Some(Broken::Added { id: ADDED.to_owned(), count: early.count }));
+    assert!(trim(Some(5 * DAY)).await);
+    intruder.undo().await;
+    intruder.run(&format!("DELETE FROM audit WHERE number = {}", late.count)).await;
     let missing = Broken::Missing { from: late.count, to: late.count };
     assert_eq!(verify(older).await.broken, Some(missing), "and the rest is checked all the same");
 }
@@ -507,6 +588,29 @@ async fn a_removal_under_way_stops_when_the_retention_ends(fixture: StoreFixture
     seal(&fixture.store).await;
     while trim(Some(5 * DAY)).await {}
     assert_eq!(self::rows(&fixture.store).await.len(), 1);
+    assert_eq!(broken(&fixture.store, None).await, None);
+}
+
+/// The clock was ahead during a removal, so that its row has a higher id than that of the next one.
+async fn a_removal_ends_although_the_one_before_it_has_a_higher_id(fixture: StoreFixture) {
+    record(&fixture, 0..10).await;
+    seal(&fixture.store).await;
+    fixture.clock.advance(10 * DAY);
+    record(&fixture, 10..15).await;
+    seal(&fixture.store).await;
+    let trim = async || fixture.store.trim_audit(Some(5 * DAY)).await.expect("the store is there");
+    fixture.clock.jump_ahead(20 * DAY);
+    while trim().await {}
+    fixture.clock.set_back(20 * DAY);
+    fixture.clock.advance(10 * DAY);
+    let mut steps = 0;
+    while trim().await {
+        steps += 1;
+        assert!(steps < 10, "it plans the same removal again and again");
+    }
+    seal(&fixture.store).await;
+    let left = rows(&fixture.store).await;
+    assert_eq!(left.iter().map(|row| row.action.as_str()).collect::<Vec<_>>(), ["audit.trim"; 2], "{left:?}");
     assert_eq!(broken(&fixture.store, None).await, None);
 }
 
@@ -1086,4 +1190,81 @@ fn the_document_has_every_action_with_its_codes_and_every_reason() {
         assert!(reasons.contains(&format!("`{reason}`")), "docs/AUDIT.md lacks {reason}");
     }
     assert!(document.contains(OCSF_VERSION));
+}
+
+/// Rows about logins and roles, each with class, activity and status of its event, its user, session and privilege, and its actor.
+fn logins_and_roles(at: Timestamp) -> Vec<(AuditEntry, &'static str)> {
+    let (anna, berta) = (|| Actor::Operator("anna".to_owned()), || Actor::Operator("berta".to_owned()));
+    let target = |kind, id: &str| AuditTarget::new(kind, id);
+    let session = |by: Actor, action, id: &str| AuditEntry::done(at, by, action, target(TargetKind::Session, id));
+    let role = |action, target, from: Option<&str>, to: &str| AuditEntry {
+        from: from.map(str::to_owned),
+        to: Some(to.to_owned()),
+        ..AuditEntry::done(at, anna(), action, target)
+    };
+    let operator = |id: &str| target(TargetKind::Operator, id);
+    let member = || target(TargetKind::Member, "M-1");
+    let route = target(TargetKind::Route, "POST /console/login");
+    let refused_login = AuditEntry::done(at, Actor::Bridge, Action::SessionOpen, route).refused("wrong_password", 0);
+    let refused_revoke = session(anna(), Action::SessionRevoke, "S-9").refused("unknown_session", 0);
+    let refused_role = role(Action::OperatorChange, operator("carla"), None, "viewer").refused("unknown_operator", 0);
+    let demoted_token = role(Action::TokenChange, target(TargetKind::Token, "grafana"), Some("support"), "viewer");
+    let change = Action::OperatorChange;
+    vec![
+        (session(berta(), Action::SessionOpen, "S-1"), "3002 1 1 operator:berta S-1 - by operator:berta"),
+        (refused_login, "3002 1 2 bridge - - by bridge"),
+        (session(anna(), Action::SessionClose, "S-2"), "3002 2 1 operator:anna S-2 - by operator:anna"),
+        (session(anna(), Action::SessionRevoke, "S-1"), "3002 2 1 operator:berta S-1 - by operator:anna"),
+        (refused_revoke, "3002 2 2 - S-9 - by operator:anna"),
+        (role(change, operator("berta"), Some("viewer"), "admin"), "3005 1 1 berta - admin by operator:anna"),
+        (role(change, operator("berta"), Some("admin"), "viewer"), "3005 2 1 berta - admin by operator:anna"),
+        (demoted_token, "3005 2 1 grafana - support by operator:anna"),
+        (role(Action::PoderoUpdateUser, member(), Some("staff"), "admin"), "3005 1 1 M-1 - admin by operator:anna"),
+        (role(Action::PoderoUpdateUser, member(), Some("admin"), "staff"), "3005 2 1 M-1 - admin by operator:anna"),
+        (refused_role, "3005 1 2 carla - viewer by operator:anna"),
+    ]
+}
+
+/// Checks that an event has the attributes that the schema wants of all events and of those of its class. Returns its facts.
+fn facts_of(event: &serde_json::Value) -> String {
+    let number = |name: &str| event[name].as_u64().unwrap_or_else(|| panic!("{name}: {event}"));
+    let [class, activity, status] = ["class_uid", "activity_id", "status_id"].map(number);
+    assert_eq!((number("category_uid"), number("type_uid")), (class / 1_000, class * 100 + activity), "{event}");
+    assert!(number("severity_id") > 0 && number("time") > 0, "{event}");
+    let is_done = event["metadata"]["event_code"].as_str().is_some_and(|code| code.ends_with('I'));
+    assert_eq!(status, if is_done { 1 } else { 2 }, "{event}");
+    assert_eq!(event["metadata"]["version"], OCSF_VERSION);
+    assert!(event["metadata"]["product"]["name"].is_string(), "{event}");
+    let wanted: &[&str] = match class {
+        3001 => &["user"],
+        3002 => &["user", "service"],
+        3005 => &["user", "privileges"],
+        _ => &["entity"],
+    };
+    for name in wanted {
+        // Whose session it was is not known where none had the id.
+        let is_unknown = *name == "user" && event["status_code"] == "unknown_session";
+        assert!(event[*name].is_null() == is_unknown, "{name}: {event}");
+    }
+    let [user, session, privilege, actor] =
+        [&event["user"]["uid"], &event["session"]["uid"], &event["privileges"][0], &event["actor"]["user"]["uid"]]
+            .map(|value| value.as_str().unwrap_or("-"));
+    format!("{class} {activity} {status} {user} {session} {privilege} by {actor}")
+}
+
+/// A SIEM sees who logged in or out, who ended the session of another, and whether a role was given or taken away.
+#[tokio::test]
+async fn logins_and_roles_are_events_of_their_classes() {
+    let fixture = StoreFixture::on_sqlite().await;
+    let (entries, expected): (Vec<_>, Vec<_>) = logins_and_roles(fixture.clock.now()).into_iter().unzip();
+    fixture.store.record(entries).await.expect("the store is there");
+    seal(&fixture.store).await;
+    let output = running::run(&["audit", "export", "--format", "ocsf"], &vec![("STORE__URL", fixture.url.clone())]);
+    assert_eq!(output.status.code(), Some(0), "{}", running::said(&output));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let facts: Vec<String> = events.map(|event| facts_of(&event)).collect();
+    // The others are about the store: its schema, and the export itself.
+    let of_people: Vec<&String> = facts.iter().filter(|facts| !facts.starts_with("3004 ")).collect();
+    assert_eq!(of_people, expected);
 }

@@ -85,7 +85,7 @@ impl House {
         &self.environment[0].1
     }
 
-    fn visitor(&self) -> Visitor {
+    pub fn visitor(&self) -> Visitor {
         let http = Client::builder().redirect(Policy::none()).no_proxy().build().expect("a client");
         Visitor { http, root: self.world.operator(""), cookie: None }
     }
@@ -453,8 +453,12 @@ async fn a_session_is_listed_and_ended_by_the_api_and_by_the_command() {
     expect(&run(&["sessions"]), 0, "no operator is logged in");
     assert_eq!(second.get("/console").await.status, 303, "ended");
     let rows = house.world.audited("session.revoke").await;
-    assert_eq!(rows.len(), 2, "{rows:?}");
-    assert_eq!(rows[0], "operator:admin session done - -");
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    assert_eq!(rows[..2], ["operator:admin session done - -", "operator:admin session refused unknown_session -"]);
+    assert!(
+        rows[2].ends_with("session done - -") && rows[3].ends_with("session refused unknown_session -"),
+        "{rows:?}"
+    );
     house.world.bridge.stop().await;
 }
 
@@ -568,8 +572,12 @@ async fn parked_events_leave_by_the_pages_and_each_act_has_its_row() {
     let page = visitor.get(&retry).await;
     assert!(page.status == 200 && page.text.contains("operator:admin"), "who ordered it: {}", page.text);
     assert_eq!(visitor.post(&format!("{retry}/stop"), &[]).await.status, 303);
+    // An approval of many, which finds none, has a row of its own kind.
+    let approval = [("reason", "churn_brake"), ("approve", "true"), ("per_second", "1")];
+    let page = visitor.post("/console/parked/retry", &approval).await;
+    assert_eq!(page.status, 303, "{}", page.text);
     let rows = house.world.rows_by("operator:admin").await;
-    for action in ["event.skip", "event.retry", "event.approve", "retry.order"] {
+    for action in ["event.skip", "event.retry", "event.approve", "retry.order", "retry.stop", "retry.approve"] {
         assert!(rows.iter().any(|row| row == action), "{action}: {rows:?}");
     }
     house.world.bridge.stop().await;

@@ -65,6 +65,13 @@ async fn an_agent_makes_a_link_and_sees_the_heat_pump_come_back() {
     let back = json!({"is_authenticated": true, "action_needed": false, "actions": [], "authorization_url": null});
     house.world.patch_pump(&pump, &back).await;
     until("it is back", async || support.get(&path).await.text.contains("connected again").then_some(())).await;
+    let by_support = |told: &str| format!("operator:support heat_pump {told} -");
+    assert_eq!(
+        house.world.audited("link.create").await,
+        ["refused landing_required", "done -"].map(by_support),
+        "the link that was not made and the one that was"
+    );
+    assert_eq!(house.world.audited("podero.resolve_cue").await, ["unknown begun", "done -"].map(by_support));
     house.world.bridge.stop().await;
 }
 

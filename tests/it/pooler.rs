@@ -70,26 +70,26 @@ async fn does_everything(url: &str) {
     until("all are applied", async || (command(&["events", "list"], url).1.lines().count() <= 1).then_some(())).await;
     expect(&["customers", "show", "C-7"], url, 0, "applied");
     expect(&["parked", "list"], url, 0, "");
+    expect(&["operator", "list"], url, 0, "");
+    expect(&["audit", "verify"], url, 0, "");
     expect(&["erase", "C-7", "--force"], url, 0, "erased: 1 events");
     assert_eq!(world.bridge.terminate(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_works_behind_a_pooler_of_sessions() {
-    let database = servers::fresh_database();
-    let pooler = Pooler::start("session", &database, POOL_SIZE);
-    does_everything(&pooler.url_of(&database)).await;
+    works_and_leaves_nothing(|database| Pooler::start("session", database, POOL_SIZE), POOL_SIZE).await;
 }
 
-/// Behind a pooler of transactions a bridge works, and leaves no setting and no prepared statement to other clients.
-async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler) {
+/// Behind a pooler with so many connections a bridge works, and leaves no setting and no prepared statement to other clients.
+async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler, connections: u32) {
     let database = servers::fresh_database();
     let pooler = start(&database);
     let url = pooler.url_of(&database);
     does_everything(&url).await;
     // All of the pooler's connections at once, each for another client.
     let mut clients = Vec::new();
-    for _ in 0..SMALL_POOL {
+    for _ in 0..connections {
         let mut client = plain(&url).await;
         sqlx::raw_sql("BEGIN").execute(&mut client).await.expect("it runs");
         clients.push(client);
@@ -105,14 +105,48 @@ async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bridge_works_behind_a_pooler_of_transactions() {
-    works_and_leaves_nothing(|database| Pooler::start("transaction", database, SMALL_POOL)).await;
+    works_and_leaves_nothing(|database| Pooler::start("transaction", database, SMALL_POOL), SMALL_POOL).await;
 }
 
 /// As many are told to be, for other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_drops_start_parameters_is_recognised_as_well() {
     let ignored = "extra_float_digits, options";
-    works_and_leaves_nothing(|database| Pooler::that_ignores(ignored, "transaction", database, SMALL_POOL)).await;
+    works_and_leaves_nothing(|database| Pooler::that_ignores(ignored, "transaction", database, SMALL_POOL), SMALL_POOL)
+        .await;
+}
+
+/// A server or a role whose default lets a commit be lost does not make the bridge's commits so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_for_the_disk_whatever_the_default_of_the_database() {
+    let database = servers::fresh_database();
+    drop(open(&database).await.expect("the tables are made"));
+    let (_, name) = database.rsplit_once('/').expect("a URL with a database");
+    run_sql(
+        &database,
+        "CREATE TABLE met (setting TEXT NOT NULL); CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN INSERT INTO met VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; \
+             CREATE TRIGGER meet AFTER INSERT OR UPDATE ON events FOR EACH ROW EXECUTE FUNCTION meet()",
+    )
+    .await;
+    let pooler = Pooler::start("transaction", &database, SMALL_POOL);
+    // The second is an operator's choice that loses no commit of this server: it stays.
+    for (turn, (default, expected)) in [("off", "on"), ("local", "local")].into_iter().enumerate() {
+        for (way, url) in [database.clone(), pooler.url_of(&database)].into_iter().enumerate() {
+            let set = format!("TRUNCATE met; ALTER DATABASE \"{name}\" SET synchronous_commit = {default}");
+            run_sql(&database, &set).await;
+            // A connection keeps the default from its beginning.
+            pooler.stop();
+            pooler.start_again();
+            let (folder, environment) = settings(&url);
+            let world = ProcessWorld::start(folder.path(), &environment);
+            world.recovers(2 * turn + way).await;
+            assert_eq!(world.bridge.terminate(), Some(0));
+            let mut connection = PgConnection::connect(&database).await.expect("the database is there");
+            let settings = sqlx::query_scalar::<_, String>("SELECT DISTINCT setting FROM met");
+            assert_eq!(settings.fetch_all(&mut connection).await.expect("it answers"), [expected], "{default}, {url}");
+        }
+    }
 }
 
 /// A client without the start parameter that a pooler refuses.
@@ -124,11 +158,15 @@ async fn plain(url: &str) -> PgConnection {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_a_pooler_is_said_within_seconds() {
     let database = servers::fresh_database();
-    drop(open(&database).await.expect("the tables are made"));
     let pooler = Pooler::start("statement", &database, POOL_SIZE);
     let url = pooler.url_of(&database);
+    let does_not_fit = "pool_mode = statement does not fit; session and transaction do";
+    for arguments in [&["serve", "--sandbox"][..], &["migrate"]] {
+        expect(arguments, &url, 1, does_not_fit);
+    }
+    drop(open(&database).await.expect("the tables are made"));
     for arguments in [&["serve", "--sandbox"][..], &["migrate"], &["parked", "list"]] {
-        expect(arguments, &url, 1, "pool_mode = statement does not fit; session and transaction do");
+        expect(arguments, &url, 1, does_not_fit);
     }
     let with_options = |url: &str| format!("{url}?options=-c%20search_path%3Dpublic");
     expect(&["parked", "list"], &with_options(&database), 0, "");

@@ -14,7 +14,9 @@ use podero_bridge::domain::team::{
 use podero_bridge::domain::verdict::{Fate, Reason, Setback, Verdict, unreadable_notice};
 use podero_bridge::domain::work::LaneWork;
 use podero_bridge::domain::{EventId, Timestamp};
-use podero_bridge::store::{Arrival, CallMade, Claim, Content, RetryRequest, STAFF_DUTY, Store, TeamAnswer};
+use podero_bridge::store::{
+    Arrival, CallMade, Claim, Content, OpenFilter, OpenState, RetryRequest, STAFF_DUTY, Store, TeamAnswer, WaitsFor,
+};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -427,6 +429,11 @@ async fn a_leave_overtakes_an_older_event_in_back_off(fixture: StoreFixture) {
     assert!(claimed(&fixture.store).await.is_none(), "the join is worked on");
     let at = fixture.clock.now().plus(Duration::from_secs(600));
     team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
+    let filter = OpenFilter { state: OpenState::Pending, customer: None, after: None, limit: 10 };
+    let listed = fixture.store.open_events(filter).await.expect("the store is there").events;
+    let told: Vec<_> = listed.iter().map(|row| (row.id, row.waits_for, row.behind)).collect();
+    let expected = [(join, WaitsFor::Behind, Some(leave)), (leave, WaitsFor::Budget, None)];
+    assert_eq!(told, expected, "the list of open events says the same");
     let claim = claimed(&fixture.store).await.expect("the leave is due although the join is in back-off");
     assert_eq!(claim.work.event.id, leave);
     assert_eq!(claim.work.overtaken, ["m@example.com"], "the join may have been about to adopt someone");

@@ -51,7 +51,8 @@ pub struct PolicyAtHand<'a> {
 pub fn permission(event: &TeamEvent, state: &TeamMember, facts: &MemberFacts, at_hand: PolicyAtHand<'_>) -> Permission {
     let PolicyAtHand { policy, ends, now, .. } = at_hand;
     let is_usable = at_hand.is_fresh && at_hand.list.is_some();
-    if takes_away(&event.happening) && !is_usable && !at_hand.is_final {
+    let is_behind = !at_hand.is_of_now && at_hand.list.is_some_and(|list| lacks_admin(list, state));
+    if takes_away(&event.happening) && (!is_usable || is_behind) && !at_hand.is_final {
         return Permission::WantsList;
     }
     let member = TeamMember { facts: facts.clone(), ..state.clone() };
@@ -115,6 +116,13 @@ fn takes_away(happening: &TeamHappening) -> bool {
         | TeamHappening::AccessExpiring { .. }
         | TeamHappening::AccessExpired { .. } => false,
     }
+}
+
+/// True if the member was an admin when the bridge looked last, and is none by the list: it may be older, and what takes an admin away
+/// would seem to take none.
+fn lacks_admin(list: &StaffList, state: &TeamMember) -> bool {
+    let known = state.observed().filter(|known| known.is_active_admin());
+    known.is_some_and(|known| !list.staff.iter().any(|one| one.id == known.id && one.is_active_admin()))
 }
 
 /// The member's user: by the list of the staff, else as it was seen last, else the one without a key of ours who has the member's

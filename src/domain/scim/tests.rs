@@ -1070,3 +1070,53 @@ fn an_admin_without_an_external_id_is_made_admin_by_no_one() {
         assert_eq!(permission(&event(join), &none, &none.facts, unread), Permission::WantsList);
     }
 }
+
+#[test]
+fn an_admin_is_not_taken_away_by_a_list_from_before_they_were_one() {
+    let mut world = World::with(&entra_user());
+    let colleague = |id: usize, role: PoderoRole| Colleague {
+        id: Uuid::from_u128(id as u128),
+        role,
+        external_id: Some(format!("O-{id}")),
+        profile: BTreeMap::from([(
+            MemberField::Email,
+            ["mia@utility.example", "eve@utility.example"][id - 1].to_owned(),
+        )]),
+        last_login: None,
+        has_joined: true,
+    };
+    world.known.state.podero.user = ObservedMember::Present(colleague(1, PoderoRole::Admin));
+    let mut policy = policy();
+    (policy.team.is_enabled, policy.team.min_admins) = (true, 2);
+    let facts = world.known.facts();
+    let other = colleague(2, PoderoRole::Admin);
+    let staff_before = vec![colleague(1, PoderoRole::Staff), other.clone()];
+    for happening in [TeamHappening::Left, TeamHappening::RoleChanged { role: MemberRole::Staff }] {
+        let event = TeamEvent {
+            id: EventId(Uuid::from_u128(99)),
+            member: member(),
+            time: at(9),
+            received_at: at(9),
+            effective_at: None,
+            happening,
+        };
+        for staff in [staff_before.clone(), vec![other.clone()]] {
+            let list = StaffList { asked_at: at(8), staff, bound: BTreeMap::new() };
+            let old = PolicyAtHand {
+                policy: &policy,
+                ends: &[],
+                now: at(9),
+                list: Some(&list),
+                is_fresh: true,
+                is_of_now: false,
+                is_final: false,
+            };
+            let ask = |at_hand| permission(&event, &world.known.state, &facts, at_hand);
+            assert_eq!(ask(old), Permission::WantsList, "{list:?}");
+            let is_granted = |at_hand| matches!(ask(at_hand), Permission::Granted { .. });
+            let now = PolicyAtHand { is_of_now: true, ..old };
+            assert!(is_granted(now), "somebody else took the role away: {:?}", ask(now));
+            assert!(is_granted(PolicyAtHand { is_final: true, ..old }), "it is judged when it is carried out");
+        }
+    }
+}

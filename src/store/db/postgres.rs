@@ -64,15 +64,17 @@ pub(in crate::store) struct ServerSession {
 }
 
 impl ServerSession {
-    /// A session on which no statement waits or runs for too long.
-    pub(super) async fn new(connection: PgConnection, is_direct: bool) -> Result<Self, DbFault> {
+    /// A session on which no statement waits or runs for too long, and whose commits are on disk. `loses_commits`: by the default of
+    /// the server, the database or the role they are not.
+    pub(super) async fn new(connection: PgConnection, is_direct: bool, loses_commits: bool) -> Result<Self, DbFault> {
         let mut session = Self { connection, is_direct, is_in_transaction: false, settings: Vec::new() };
         let limits = [
             format!("lock_timeout = {LOCK_TIMEOUT_MS}"),
             format!("statement_timeout = {STATEMENT_TIMEOUT_MS}"),
             format!("idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}"),
         ];
-        session.set(limits.into_iter().chain(PLANS.map(str::to_owned)).collect()).await?;
+        let durable = loses_commits.then(|| "synchronous_commit = on".to_owned());
+        session.set(limits.into_iter().chain(PLANS.map(str::to_owned)).chain(durable).collect()).await?;
         Ok(session)
     }
 

@@ -47,8 +47,9 @@ const READER_TRIES_EVERY: Duration = Duration::from_millis(200);
 /// Setting that only a session of PostgreSQL's own has.
 const MARK: &str = "podero_bridge.is_direct";
 
-/// Asks for the mark, and whether a transaction may only read: on a standby, or by a setting.
-const ASK: &str = "SELECT current_setting('podero_bridge.is_direct', true), current_setting('transaction_read_only')";
+/// Asks for the mark, whether a transaction may only read (on a standby, or by a setting), and for what a commit waits.
+const ASK: &str = "SELECT current_setting('podero_bridge.is_direct', true), current_setting('transaction_read_only'), \
+    current_setting('synchronous_commit')";
 
 /// Message about a URL that cannot be read. Shows no part of it.
 const NO_URL: &str = "store.url is no usable URL of PostgreSQL, which has the form \
@@ -117,20 +118,30 @@ impl Server {
             connected => connected?,
         };
         let asking = tokio::time::timeout(ANSWER_TIME_MAX, ask(&mut connection)).await;
-        let (is_direct, only_reads) = asking.map_err(|_| DbFault::PoolBusy)??;
-        if self.must_write && only_reads {
+        let met = asking.map_err(|_| DbFault::PoolBusy)??;
+        if self.must_write && met.only_reads {
             return Err(DbFault::OnlyReads);
         }
-        ServerSession::new(connection, is_direct).await
+        ServerSession::new(connection, met.is_direct, met.loses_commits).await
     }
 }
 
-/// Asks a connection whether it is direct, and whether it only reads. As one message, since it may be a pooler's.
-async fn ask(connection: &mut PgConnection) -> Result<(bool, bool), sqlx::Error> {
+/// The other end of a connection.
+struct Met {
+    is_direct: bool,
+    /// `true` if it takes no writes.
+    only_reads: bool,
+    /// `true` if a commit waits for no disk by default.
+    loses_commits: bool,
+}
+
+/// Asks a connection for its other end. As one message, since it may be a pooler's.
+async fn ask(connection: &mut PgConnection) -> Result<Met, sqlx::Error> {
     let row = sqlx::raw_sql(ASK).fetch_one(connection).await?;
     let mark: Option<String> = row.try_get(0)?;
-    let only_reads: String = row.try_get(1)?;
-    Ok((mark.is_some_and(|mark| !mark.is_empty()), only_reads == "on"))
+    let (only_reads, commit): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let is_direct = mark.is_some_and(|mark| !mark.is_empty());
+    Ok(Met { is_direct, only_reads: only_reads == "on", loses_commits: commit == "off" })
 }
 
 /// `true` for a refusal that a start parameter may have caused: of the protocol (08), not supported (0A), or a wrong value (22)

@@ -18,7 +18,7 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
 /// Counts the rows of each table that the work changes all the time. The names of the tables are the values of a label.
 const ROWS_OF_TABLES: &str = "SELECT relname, n_live_tup, n_dead_tup FROM pg_stat_user_tables WHERE relid IN (\
     to_regclass('events'), to_regclass('lanes'), to_regclass('customers'), to_regclass('calls'), to_regclass('notices'), \
-    to_regclass('watched'), to_regclass('pumps'))";
+    to_regclass('watched'), to_regclass('pumps'), to_regclass('audit'))";
 
 /// Finds the oldest open transaction of the database, and the oldest snapshot that holds back vacuum, with the number of sessions
 /// whose details are hidden. A vacuum of the server's own is no transaction that holds back another one. A prepared transaction
