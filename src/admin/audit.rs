@@ -20,7 +20,7 @@ use super::error::{ApiError, ApiResult};
 use super::page::{Page, PageQuery};
 use super::state::Admin;
 use crate::domain::Timestamp;
-use crate::domain::audit::Action;
+use crate::domain::audit::{Action, AuditReason};
 use crate::domain::identity::{ACTOR_FORMS, Actor};
 use crate::problem::ProblemKind;
 use crate::store::{AuditExport, AuditFilter, AuditPage, ExportFormat};
@@ -115,7 +115,10 @@ pub async fn export_audit(
     let format = ExportFormat::from_name(name).ok_or_else(no_format)?;
     let crowded =
         || ApiError::new(ProblemKind::Unavailable, "other exports are under way; try again when one has ended");
-    let permit = admin.exports.begin().ok_or_else(crowded)?;
+    let Some(permit) = admin.exports.begin() else {
+        admin.store.refuse_export(&caller.actor, AuditReason::Occupied).await?;
+        return Err(crowded());
+    };
     let export = admin.store.export_audit(filter, &caller.actor).await?;
     tracing::info!(by = %caller.actor, format = %format, head = %export.head(), "the audit log is exported");
     let mut response = HttpResponse::Ok();

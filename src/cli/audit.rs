@@ -18,6 +18,7 @@ use super::open::{open, open_desk};
 use super::output::{print_json, say, say_error};
 use super::table::{self, or_dash};
 use crate::domain::Timestamp;
+use crate::domain::audit::AuditReason;
 use crate::domain::chain::ChainHead;
 use crate::store::{AuditFilter, AuditRecord, Desk, StoreView};
 
@@ -103,6 +104,9 @@ async fn export(store: &Desk, request: AuditExportArguments) -> anyhow::Result<(
         None => Box::new(std::io::stdout()),
         Some(path) => {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            if file.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists) {
+                store.refuse_export(&actor::of_process(), AuditReason::Exists).await?;
+            }
             Box::new(BufWriter::new(file.with_context(|| path.display().to_string())?))
         }
     };

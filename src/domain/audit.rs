@@ -112,7 +112,7 @@ names! {
         InProgress = "in_progress",
         NotWhole = "not_whole",
         NotApprovable = "not_approvable",
-        /// Another retry of many events runs.
+        /// Another retry of many events runs, or other exports do.
         Occupied = "occupied",
         NotRunning = "not_running",
         UnknownCustomer = "unknown_customer",
@@ -121,7 +121,7 @@ names! {
         Unsettled = "unsettled",
         Unpublished = "unpublished",
         OpenAlerts = "open_alerts",
-        /// The file of a backup exists.
+        /// The file of a backup, or of an export, exists.
         Exists = "exists",
         /// No backup was made.
         NotCopied = "not_copied",

@@ -9,7 +9,7 @@ use super::audit_reads::{AuditFilter, AuditRecord};
 use super::db::query;
 use super::error::Error;
 use super::handle::{Desk, StoreView};
-use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditTarget, TargetKind};
+use crate::domain::audit::{Action, AuditEntry, AuditOutcome, AuditReason, AuditTarget, TargetKind};
 use crate::domain::chain::ChainHead;
 use crate::domain::identity::{Actor, Role};
 use crate::domain::names::names;
@@ -63,6 +63,12 @@ impl Desk {
         let own = ExportedRow { record: AuditRecord::of_row(&rows[0]), session_user: None };
         self.record_rows(rows).await?;
         Ok(AuditExport { view: self.view.clone(), filter, head, after, own })
+    }
+
+    /// Records that an export was not begun.
+    pub async fn refuse_export(&self, by: &Actor, reason: AuditReason) -> Result<(), Error> {
+        let row = self.act(by, Action::AuditExport, TargetKind::Store, "audit").refused(reason);
+        self.record_rows(vec![row]).await
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Totals {
     statements: Option<i64>,
     commits: i64,
     log_bytes: i64,
+    /// The bytes of the log that are images of whole pages: the first change of a page after a checkpoint has one.
+    image_bytes: Option<i64>,
     flushes: Option<i64>,
 }
 
@@ -48,6 +50,7 @@ impl Meter {
         let mut connection = PgConnection::connect(&servers.postgres()?).await?;
         for statement in [
             "CREATE EXTENSION pg_stat_statements",
+            "CREATE EXTENSION pg_walinspect",
             "ALTER SYSTEM SET pg_stat_statements.track = 'top'",
             "SELECT pg_reload_conf()",
         ] {
@@ -95,6 +98,7 @@ impl Meter {
             }
             Self::Server { mut connection, database, before } => {
                 let after = of_server(&mut connection, &database).await?;
+                let image_bytes = images(&mut connection, before.log_bytes, after.log_bytes).await?;
                 tokio::time::sleep(TELLING).await;
                 let flushes = flushes(&mut connection).await?;
                 let statements = after.statements.zip(before.statements).map(|(after, before)| after - before);
@@ -102,6 +106,7 @@ impl Meter {
                     statements,
                     commits: after.commits - before.commits,
                     log_bytes: after.log_bytes - before.log_bytes,
+                    image_bytes: Some(image_bytes),
                     flushes: before.flushes.map(|before| flushes - before),
                 })
             }
@@ -119,8 +124,9 @@ impl Totals {
         let statements = self.statements.map(|sum| line("statements", sum, aim(STATEMENTS_MAX)));
         let others =
             [line("commits", self.commits, None), line("bytes of the log", self.log_bytes, aim(LOG_BYTES_MAX))];
+        let images = self.image_bytes.map(|sum| line("of them images of whole pages", sum, None));
         let flushes = self.flushes.map(|sum| line("flushes", sum, None));
-        statements.into_iter().chain(others).chain(flushes).collect()
+        statements.into_iter().chain(others).chain(images).chain(flushes).collect()
     }
 }
 
@@ -136,7 +142,17 @@ async fn of_server(connection: &mut PgConnection, database: &str) -> anyhow::Res
     let written = sqlx::query_scalar("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint");
     let log_bytes = written.fetch_one(&mut *connection).await?;
     let flushes = Some(flushes(connection).await?);
-    Ok(Totals { statements: Some(within + 2 * commits), commits, log_bytes, flushes })
+    Ok(Totals { statements: Some(within + 2 * commits), commits, log_bytes, image_bytes: None, flushes })
+}
+
+/// The bytes of images of whole pages between two places of the server's log.
+async fn images(connection: &mut PgConnection, from: i64, to: i64) -> anyhow::Result<i64> {
+    // The end may not be flushed yet, and cannot be read then.
+    let images = sqlx::query_scalar(
+        "SELECT COALESCE(SUM(fpi_size), 0)::bigint FROM pg_get_wal_stats(\
+         '0/0'::pg_lsn + $1::bigint, LEAST('0/0'::pg_lsn + $2::bigint, pg_current_wal_flush_lsn()), false)",
+    );
+    Ok(images.bind(from).bind(to).fetch_one(connection).await?)
 }
 
 /// Flushes of the server's log that its sessions have told of.

@@ -477,6 +477,8 @@ impl Files {
             step("erase", &["--member", "M-9"], &[Action::MemberErase]),
             step("audit list", &[], &[]),
             step("audit export", &["--output", &self.exported], &[Action::AuditExport]),
+            // Its file is there now.
+            step("audit export", &["--output", &self.exported], &[Action::AuditExport]),
             step("audit verify", &[], &[]),
             step("backup", &[&self.copy], &[Action::StoreBackup]),
             step("check", &[], &[]),
@@ -930,6 +932,8 @@ async fn a_long_export_is_bounded_and_whole() {
     let (mut slow, mut other) = (open("format=jsonl"), open("format=ocsf"));
     assert_eq!((status(&mut slow), status(&mut other)), ("HTTP/1.1 200".to_owned(), "HTTP/1.1 200".to_owned()));
     assert_eq!(status(&mut open("format=csv")), "HTTP/1.1 503", "two are under way");
+    let exports = world.audited("audit.export").await;
+    assert_eq!(exports.iter().filter(|row| row.contains("refused occupied")).count(), 1, "{exports:?}");
     // A connection without a request is cut after this time, and so would be a stream that counted as one.
     let mut idle = TcpStream::connect(world.bridge.admin).expect("it listens");
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("it is sent");

@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::replicas::BESIDE_SQLITE;
 use super::{Aim, Bench, Figure};
 use crate::cost::Meter;
 use crate::load::{Load, Outcome, Shape};
-use crate::process::Process;
+use crate::process::{Binary, Process};
 use crate::seed;
 use crate::store::{Kept, Store};
 
@@ -43,13 +44,24 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let store = kept.empty(bench, "singles.db")?;
     let [bridge, durable] = start(bench, &store, folder.path())?;
     let empty = Process::role("limit-empty", &[])?;
+    let on_file = match kept {
+        Kept::Sqlite => None,
+        Kept::Postgres => {
+            let store = Kept::Sqlite.empty(bench, "next-to.db")?;
+            Some(Process::bridge_of(Binary::BesidePostgres, &store, &seed::source())?)
+        }
+    };
     let load = Load::new(Shape::Single);
-    let (mut rates, mut times, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rates, mut times, mut beside, mut beside_file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let [ours, limit, nothing] = outcomes((&load, CONNECTIONS), [&bridge, &durable, &empty]).await?;
         rates.push((ours.per_second, limit.per_second));
         times.push((ours.p99.as_secs_f64() * 1e3, limit.p99.as_secs_f64() * 1e3));
         beside.push((ours.per_second, nothing.per_second));
+        if let Some(bridge) = &on_file {
+            let [on_file] = outcomes((&load, CONNECTIONS), [bridge]).await?;
+            beside_file.push((ours.per_second, on_file.per_second));
+        }
     }
     let (rate, time) = match kept {
         Kept::Sqlite => (Some(Aim::AtLeast(0.7)), Some(Aim::AtMost(1.3))),
@@ -60,6 +72,10 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         Figure::of_turns(&kept.named("its slowest hundredth (p99)"), "ms", &times, time),
         Figure::of_turns(&kept.named("next to a server that stores nothing"), "events/s", &beside, None),
     ];
+    if on_file.is_some() {
+        let name = kept.named("durable accept by webhook, next to SQLite");
+        figures.push(Figure::of_turns(&name, "events/s", &beside_file, Some(BESIDE_SQLITE)));
+    }
     figures.extend(cost(bench, &store, (&bridge, &load)).await?);
     Ok(figures)
 }
@@ -86,16 +102,12 @@ async fn batches(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     let load = Load::new(Shape::Batch(BATCH));
     let name = kept.named(&format!("the same in batches of {BATCH}"));
     let (mut rates, mut beside) = (Vec::new(), Vec::new());
-    if kept == Kept::Postgres {
-        for _ in 0..ROUNDS {
-            let [ours, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &bodies]).await?;
-            beside.push((ours.per_second, bodies.per_second));
-        }
-        return Ok(vec![Figure::of_turns(&format!("{name}, next to bodies alone"), "events/s", &beside, None)]);
-    }
-    let file = folder.path().join("same-rows.db");
-    Process::bridge(&Store::of_file(&file), &seed::source())?.terminate()?;
-    let same = Process::role("limit-same-rows", &[&file.display().to_string()])?;
+    let same_rows = kept.empty(bench, "same-rows.db")?;
+    Process::bridge(&same_rows, &seed::source())?.terminate()?;
+    let same = match same_rows.file() {
+        Some(file) => Process::role("limit-same-rows", &[&file.display().to_string()])?,
+        None => Process::role("limit-same-rows-postgres", &[&same_rows.url])?,
+    };
     for _ in 0..ROUNDS {
         let [ours, same, bodies] = outcomes((&load, BATCH_CONNECTIONS), [&bridge, &same, &bodies]).await?;
         rates.push((ours.per_second, same.per_second));
