@@ -116,7 +116,9 @@ pub async fn export_audit(
     let crowded =
         || ApiError::new(ProblemKind::Unavailable, "other exports are under way; try again when one has ended");
     let Some(permit) = admin.exports.begin() else {
-        admin.store.refuse_export(&caller.actor, AuditReason::Occupied).await?;
+        if let Err(error) = admin.store.refuse_export(&caller.actor, AuditReason::Occupied).await {
+            tracing::warn!(%error, "the refusal of an export has no row in the audit log");
+        }
         return Err(crowded());
     };
     let export = admin.store.export_audit(filter, &caller.actor).await?;

@@ -257,7 +257,7 @@ pub enum Broken {
         /// The number of rows that are not there any more.
         count: u64,
     },
-    /// The retention has removed the row of a head that a running bridge noted less than a day ago, which is too new for that.
+    /// The row of a head that a running bridge noted is removed although it is of the same day, and the retention removes whole days.
     TrimmedTooSoon {
         /// The number of rows of that head.
         count: u64,
@@ -322,14 +322,14 @@ impl std::fmt::Display for Broken {
             Self::HeadBehind { reached, sealed } => {
                 write!(
                     f,
-                    "the chain ends with row {reached}, and the store's own head counts {sealed}: it was set back, or rows were added"
+                    "the chain ends with row {reached}, and the store's own head counts {sealed}: the head was set back, or rows were added behind it"
                 )
             }
             Self::Added { id, count } => {
                 write!(f, "row {id} has a number up to {count}, and the retention removed all of these: it was added")
             }
             Self::TrimmedTooSoon { count } => {
-                write!(f, "row {count} was the newest less than a day ago, and is removed: the beginning was changed")
+                write!(f, "row {count} is of today, and is removed as if by the retention: the beginning was changed")
             }
             Self::HeadChanged { count } => {
                 write!(f, "the store's own head has another hash than row {count}, the last one")

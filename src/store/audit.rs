@@ -101,27 +101,12 @@ static RECORD: RowStatement = RowStatement::new(
      became, note, note_digest) {rows} ON CONFLICT (id) DO NOTHING",
 );
 
-/// Whom a note is about, so that it is found when its event is no longer kept. One about a message in no lane is found by the message.
-static NOTED: RowStatement = RowStatement::new(
-    &["audit_id", "event_id"],
-    "INSERT INTO audit_notes (audit_id, lane) SELECT {audit_id}, events.lane FROM {join}events \
-     WHERE events.id = {event_id} AND events.lane IS NOT NULL ON CONFLICT (audit_id) DO NOTHING",
-);
-
 /// Writes rows of the audit log, in the transaction of what they describe.
 pub(super) async fn record<'a>(
     tx: &mut Transaction<'_>,
     entries: impl Iterator<Item = &'a AuditRow>,
 ) -> Result<(), DbFault> {
-    let entries: Vec<&AuditRow> = entries.collect();
-    let mut noted = NOTED.rows(0);
-    for row in entries.iter().filter(|row| row.entry.note.is_some()) {
-        if let Some(event) = row.entry.event {
-            noted.with((row.id, event));
-        }
-    }
-    statement(entries.into_iter()).execute(&mut *tx).await?;
-    noted.execute(tx).await?;
+    statement(entries).execute(tx).await?;
     Ok(())
 }
 
@@ -283,14 +268,17 @@ impl Store {
     /// there may be more. Nothing is removed before a row `audit.trim`, sealed itself, says from which head to which. A clock that
     /// jumped ahead makes nothing old. `None` removes nothing more.
     pub async fn trim_audit(&self, retention: Option<Duration>) -> Result<bool, Error> {
-        const DAY: i64 = 24 * 60 * 60 * 1_000_000;
         let Some(retention) = retention else { return Ok(false) };
-        let day_of = |at: Timestamp| Timestamp::from_micros(at.micros().div_euclid(DAY) * DAY);
-        let before = day_of(self.clock.steady_now().minus(retention));
-        if self.audit_oldest().await?.is_none_or(|at| at >= before) {
+        let before = Timestamp::from_micros(day_of(self.clock.steady_now().minus(retention)) * DAY);
+        let oldest = self.audit_oldest().await?;
+        if oldest.is_some_and(|at| at >= before) {
             return Ok(false);
         }
+        // Without a head no row seems to be the oldest.
         let first = head_row(&self.readers).await?.and_then(|row| row.first()).ok_or_else(no_head)?;
+        if oldest.is_none() {
+            return Ok(false);
+        }
         let newest = newest_trim(&self.readers).await?;
         let Some(trim) = newest.filter(|trim| trim.is_under_way(first)) else {
             return self.plan_trim(first, before).await;
@@ -379,6 +367,19 @@ pub(super) async fn newest_trim(on: impl Executor) -> Result<Option<TrimRow>, Db
     query(newest).bind(Action::AuditTrim.name()).fetch_optional(on).await
 }
 
+/// Microseconds of a day.
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// The number of a moment's day of UTC, since 1970.
+pub(super) fn day_of(at: Timestamp) -> i64 {
+    at.micros().div_euclid(DAY)
+}
+
+/// The time of the row of this number; `None`: there is none.
+pub(super) async fn at_of(on: impl Executor, number: u64) -> Result<Option<Timestamp>, DbFault> {
+    query("SELECT at FROM audit WHERE number IS NOT NULL AND number = $1").bind(number).fetch_optional(on).await
+}
+
 /// The hash of the row of this number; `None`: there is none, or its hash is none.
 pub(super) async fn hash_at(on: impl Executor, number: u64) -> Result<Option<[u8; 32]>, DbFault> {
     let hash = query("SELECT hash FROM audit WHERE number IS NOT NULL AND number = $1");
@@ -407,6 +408,25 @@ impl Write for PlanTrim {
         begun.bind(self.first.to_string()).execute(tx).await?;
         Ok(true)
     }
+}
+
+static KEEP_NOTES: RowStatement = RowStatement::new(
+    &["event_id", "lane"],
+    "INSERT INTO audit_notes (audit_id, lane) SELECT audit.id, {lane} FROM {join}audit \
+     WHERE audit.number IS NOT NULL AND audit.event_id = {event_id} AND audit.note IS NOT NULL ON CONFLICT (audit_id) DO NOTHING",
+);
+
+/// Keeps the lanes of events that are removed with the notes about them, by which an erasure finds these notes.
+pub(super) async fn keep_notes<'a>(
+    tx: &mut Transaction<'_>,
+    removed: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), DbFault> {
+    let mut rows = KEEP_NOTES.rows(removed.size_hint().0);
+    for (event, lane) in removed {
+        rows.with((event, lane));
+    }
+    rows.execute(tx).await?;
+    Ok(())
 }
 
 static FORGET_NOTE: RowStatement =
@@ -445,7 +465,7 @@ impl Write for Trim {
         }
         let ids = query(
             "DELETE FROM audit WHERE number IS NOT NULL AND number > $1 AND number <= $2 \
-             RETURNING id, CASE WHEN note IS NULL THEN 0 ELSE 1 END",
+             RETURNING id, CASE WHEN note_digest IS NULL THEN 0 ELSE 1 END",
         );
         let removed: Vec<(String, bool)> = ids.with((first.count, last.count)).fetch_all(&mut *tx).await?;
         let mut notes = FORGET_NOTE.rows(0);
@@ -552,6 +572,12 @@ impl AuditOf {
         if unsealed.with((&person.id, person.kind.name())).finds(&mut *tx).await? {
             return Ok(true);
         }
+        let sealed_since = query(
+            "SELECT 1 FROM audit WHERE number IS NOT NULL AND number > $2 AND target_id = $1 AND target_kind = $3 LIMIT 1",
+        );
+        if sealed_since.with((&person.id, self.up_to, person.kind.name())).finds(&mut *tx).await? {
+            return Ok(true);
+        }
         query("SELECT 1 FROM audit_notes WHERE lane = $1 LIMIT 1").bind(&person.lane).finds(tx).await
     }
 }
@@ -568,7 +594,6 @@ async fn noted(
          WHERE audit_notes.lane = $1 AND audit.note IS NOT NULL",
     );
     found.0.extend(of_lane.bind(lane).fetch_all::<(String, Option<u64>)>(&mut *tx).await?);
-    // Those of a version before the table of notes, or of one that works on the store as well.
     let unsealed = query(
         "SELECT id FROM audit WHERE number IS NULL AND note IS NOT NULL \
          AND event_id IN (SELECT id FROM events WHERE lane = $1)",

@@ -393,9 +393,10 @@ fn add_login(event: &mut Value, row: &ExportedRow, target: &str) {
     }
     // The one who ends the session of another stays logged in, and is the actor alone.
     let user = if record.ended_session().is_some() { row.session_user.as_ref() } else { Some(&record.actor) };
-    if let Some(user) = user {
-        event["user"] = json!({ "uid": user, "name": user, "type_id": 1, "type": "User" });
-    }
+    event["user"] = match user {
+        Some(user) => json!({ "uid": user, "name": user, "type_id": 1, "type": "User" }),
+        None => json!({ "type_id": 0, "type": "Unknown" }),
+    };
 }
 
 #[cfg(test)]

@@ -5,11 +5,9 @@
 //!
 //! Before: [`super::audit_seal`] seals. After: [`crate::cli`] tells a person, [`crate::upkeep`] tells the log and the metrics.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::audit::{hash_at, head_row, newest_trim};
+use super::audit::{self, hash_at, head_row, newest_trim};
 use super::audit_reads::AuditRecord;
 use super::db::query;
 use super::error::Error;
@@ -23,9 +21,6 @@ const WATCHED_AT_ONCE: usize = 5_000;
 
 /// Rows at the end of the chain that each look of a bridge recomputes.
 const NEWEST: u64 = 500;
-
-/// Time for which the retention cannot have removed the head of a look: it removes whole days.
-const NOTED_FOR: Duration = Duration::from_hours(24);
 
 /// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -178,8 +173,12 @@ impl StoreView {
 pub struct ChainWatch {
     /// The turn through all rows that is under way.
     turn: Option<ChainWalk>,
-    /// The head at the last look that found nothing, and its time. A chain that was cut off or made again since does not lead to it.
-    kept: Option<(ChainHead, Timestamp)>,
+    /// The head at the last look that found nothing. A chain that was cut off or made again since does not lead to it.
+    kept: Option<ChainHead>,
+    /// The day of that head's row; `None`: there is no such row.
+    kept_day: Option<i64>,
+    /// A beginning that moved too soon. Nothing in the store tells of it later, so it stays until the process ends.
+    moved: Option<Broken>,
 }
 
 /// The result of a look.
@@ -229,17 +228,20 @@ impl ChainWatch {
         } else {
             return Ok(Some(Broken::Missing { from, to: from }));
         };
-        let kept = self.kept.map(|(kept, _)| kept);
-        let is_noted = self.kept.is_some_and(|(_, at)| view.clock.now().since(at) < NOTED_FOR);
-        if let Some(kept) = kept.filter(|kept| is_noted && kept.count < first.count) {
-            return Ok(Some(Broken::TrimmedTooSoon { count: kept.count }));
+        // The retention removes whole days, and never this one.
+        let is_of_today = self.kept_day == Some(audit::day_of(view.clock.now()));
+        if let Some(kept) = self.kept.filter(|kept| is_of_today && kept.count < first.count) {
+            self.moved = Some(Broken::TrimmedTooSoon { count: kept.count });
         }
-        if let Some(kept) = kept.filter(|kept| (first.count + 1..from.count).contains(&kept.count))
+        if let Some(moved) = &self.moved {
+            return Ok(Some(moved.clone()));
+        }
+        if let Some(kept) = self.kept.filter(|kept| (first.count + 1..from.count).contains(&kept.count))
             && hash_at(&view.readers, kept.count).await? != Some(kept.hash)
         {
             return Ok(Some(Broken::HeadDiffers { count: kept.count }));
         }
-        let check = match ChainCheck::new(from, kept) {
+        let check = match ChainCheck::new(from, self.kept) {
             Ok(check) => check,
             Err(broken) => return Ok(Some(broken)),
         };
@@ -247,7 +249,10 @@ impl ChainWatch {
         match newest.step(view, WATCHED_AT_ONCE).await? {
             Walked::Further => Ok(None),
             Walked::Whole(head) => {
-                self.kept = Some((head, view.clock.now()));
+                if self.kept != Some(head) {
+                    self.kept_day = audit::at_of(&view.readers, head.count).await?.map(audit::day_of);
+                    self.kept = Some(head);
+                }
                 Ok(None)
             }
             Walked::Broken(broken) => Ok(Some(broken)),

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::audit;
 use super::db::{DbFault, ours, query};
 use super::error::Error;
 use super::handle::Store;
@@ -45,11 +46,13 @@ impl Write for Forget {
              AND settled_at < $1 ORDER BY settled_at LIMIT {FORGOTTEN_AT_ONCE}{}",
             tx.db.skip_locked()
         ));
-        let events = ours(format!("DELETE FROM events WHERE id {chosen} RETURNING id"));
+        let events = ours(format!("DELETE FROM events WHERE id {chosen} RETURNING id, lane"));
         let events = query(events).bind(self.before);
         // As texts: an id that this version cannot read must not keep everything else.
-        let events: Vec<String> = events.fetch_all(&mut *tx).await?;
-        for id in &events {
+        let events: Vec<(String, Option<String>)> = events.fetch_all(&mut *tx).await?;
+        let of_lanes = events.iter().filter_map(|(id, lane)| Some((id.as_str(), lane.as_deref()?)));
+        audit::keep_notes(&mut *tx, of_lanes.collect::<Vec<_>>().into_iter()).await?;
+        for (id, _) in &events {
             query("DELETE FROM calls WHERE event_id = $1").bind(id.as_str()).execute(&mut *tx).await?;
         }
         // By the whole key: two replicas that deleted an id's rows for all targets could wait for each other.

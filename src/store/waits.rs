@@ -201,8 +201,14 @@ impl Around {
     fn event_of(&self, row: OpenRow) -> OpenEvent {
         let OpenRow { id, state, due_at, .. } = row;
         let is_at_work = row.hold.is_at_work_on(id, self.now, self.ceilings);
-        // As a claim takes them: a member's newest leave comes before an event that was begun, and this before all others.
-        let behind = row.leave.or(row.begun).or(row.first).filter(|head| *head != id && state == EventState::Pending);
+        // As a claim takes them: the event that is worked on is finished; a member's newest leave comes before one that was begun, and
+        // this before all others.
+        let at_work = row.begun.filter(|begun| row.hold.is_at_work_on(*begun, self.now, self.ceilings));
+        let behind = at_work
+            .or(row.leave)
+            .or(row.begun)
+            .or(row.first)
+            .filter(|head| *head != id && state == EventState::Pending);
         let is_later = !due_at.has_come(self.now, self.ceilings.work.max(self.pause()));
         let waits_for = match state {
             EventState::Waiting => WaitsFor::SignUp,

@@ -60,14 +60,31 @@ pub(crate) async fn sign_up(binary: Binary, store: &Store, target: &Control) -> 
 
 /// Customers next to `C-0`, after its sign-up.
 pub(crate) async fn add_customers(store: &Store, customers: u64) -> anyhow::Result<()> {
-    let rows = lanes(is_older(store).await, customers);
+    let rows = lanes(SeedSchema::of(store).await, customers);
     grow(store, &rows).await
 }
 
-/// True if the store is of an older program, without a table of customers and with other names of columns: next to one PostgreSQL
-/// is measured, and two programs are compared.
-async fn is_older(store: &Store) -> bool {
-    store.run("SELECT lane FROM customers LIMIT 1").await.is_err()
+/// The schema of the program that made a store: next to an older one PostgreSQL is measured, and two programs are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SeedSchema {
+    /// Without a table of customers, and with other names of columns.
+    Lanes,
+    /// Without the hashes of e-mail addresses.
+    Customers,
+    /// With them. A bridge would make up for hashes that are missing while it is measured.
+    Hashes,
+}
+
+impl SeedSchema {
+    async fn of(store: &Store) -> Self {
+        if store.run("SELECT email_hash FROM customers LIMIT 1").await.is_ok() {
+            Self::Hashes
+        } else if store.run("SELECT lane FROM customers LIMIT 1").await.is_ok() {
+            Self::Customers
+        } else {
+            Self::Lanes
+        }
+    }
 }
 
 /// Customers next to `C-0`, each with the changes that wait.
@@ -78,17 +95,22 @@ pub(crate) async fn add_pending(store: &Store, customers: u64) -> anyhow::Result
         Kept::Postgres => "lpad(to_hex(t.number), 4, '0') || lpad(to_hex(n), 8, '0')",
     };
     let id = format!("substr(t.id, 1, 14) || '7' || substr(t.id, 16, 9) || {ending}");
-    let is_older = is_older(store).await;
-    let events = EVENTS.replace("{id}", &id).replace("transport", if is_older { "door" } else { "transport" });
-    grow(store, &format!("{} {};", lanes(is_older, customers), of_each(customers, &events))).await
+    let schema = SeedSchema::of(store).await;
+    let transport = if schema == SeedSchema::Lanes { "door" } else { "transport" };
+    let events = EVENTS.replace("{id}", &id).replace("transport", transport);
+    grow(store, &format!("{} {};", lanes(schema, customers), of_each(customers, &events))).await
 }
 
 /// The rows of customers next to `C-0`.
-fn lanes(is_older: bool, customers: u64) -> String {
-    if is_older {
-        return format!("{};", of_each(customers, OLDER_LANES));
-    }
-    LANES.map(|rows| format!("{};", of_each(customers, rows))).join(" ")
+fn lanes(schema: SeedSchema, customers: u64) -> String {
+    let rows = match schema {
+        SeedSchema::Lanes => vec![OLDER_LANES.to_owned()],
+        SeedSchema::Customers => {
+            LANES.map(|rows| rows.replace(", email_hash", "").replace(", t.email_hash", "")).into()
+        }
+        SeedSchema::Hashes => LANES.map(str::to_owned).into(),
+    };
+    rows.iter().map(|rows| format!("{};", of_each(customers, rows))).collect::<Vec<_>>().join(" ")
 }
 
 /// A statement that has `numbers (n)`, one for each customer.
@@ -102,8 +124,8 @@ fn of_each(customers: u64, statement: &str) -> String {
 const LANES: [&str; 2] = [
     "INSERT INTO lanes (lane, fence, claimed, interrupted, ready_at, bulk) \
      SELECT 'C-' || CAST(n AS TEXT), t.fence, 0, 0, t.ready_at, t.bulk FROM numbers, lanes t WHERE t.lane = 'C-0'",
-    "INSERT INTO customers (lane, state, active) \
-     SELECT 'C-' || CAST(n AS TEXT), replace(t.state, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.active \
+    "INSERT INTO customers (lane, state, active, email_hash) \
+     SELECT 'C-' || CAST(n AS TEXT), replace(t.state, '\"C-0\"', '\"C-' || CAST(n AS TEXT) || '\"'), t.active, t.email_hash \
      FROM numbers, customers t WHERE t.lane = 'C-0'",
 ];
 
@@ -255,7 +277,7 @@ const OLDER_NOTICE: &str = "INSERT INTO notices (id, target, place, topic, line,
 
 /// Alerts that wait for the broker.
 pub(crate) async fn add_notices(store: &Store, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
-    let insert = if is_older(store).await { OLDER_NOTICE } else { NOTICE };
+    let insert = if SeedSchema::of(store).await == SeedSchema::Lanes { OLDER_NOTICE } else { NOTICE };
     let mut connection = store.connect().await?;
     let mut transaction = connection.begin().await?;
     for number in numbers {

@@ -581,7 +581,7 @@ impl Commands {
 /// Parks events that can be retried, events that wait for an approval, and a message that never became an event. Returns the first ones.
 async fn park_all(fixture: &StoreFixture) -> Vec<String> {
     let mut refused = Vec::new();
-    for number in 1..=12 {
+    for number in 1..=60 {
         let fate = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
         refused.push(fixture.ends(&format!("C-{number}"), fate).await.to_string());
     }

@@ -219,7 +219,7 @@ async fn a_change_of_any_column_is_found_in_its_row(fixture: StoreFixture) {
     }
 }
 
-/// The id of a row that somebody adds.
+/// The id of a row that an intruder adds.
 const ADDED: &str = "00000000-0000-7000-8000-00000000000a";
 
 /// The statement that adds a copy of the row `like` under a number that seems sealed.
@@ -387,14 +387,19 @@ async fn a_bridge_watches_over_the_chain(fixture: StoreFixture) {
         upkeep.watch().await;
         assert_eq!(metrics.audit_broken.get(), 0, "{acts:?}");
     }
-    // A beginning behind the head of its last look, as if the retention had removed rows of today.
-    assert_eq!(watch.look(&fixture.store).await.expect("the store is there"), ChainLook::Whole);
+    // A beginning behind the head of its last look, as if the retention had removed rows of today: it stays found, since nothing that
+    // is left tells of it.
+    let mut other = ChainWatch::default();
+    assert_eq!(other.look(&fixture.store).await.expect("the store is there"), ChainLook::Whole);
     intruder.run("DELETE FROM audit").await;
     let beyond = last + 2;
     intruder.run(&format!("UPDATE audit_head SET sealed = {beyond}, trimmed = {beyond}, trimmed_hash = hash")).await;
-    let found = watch.look(&fixture.store).await.expect("the store is there");
-    assert_eq!(found, ChainLook::Broken(Broken::TrimmedTooSoon { count: last }));
-    intruder.undo().await;
+    for _ in 0..2 {
+        let found = other.look(&fixture.store).await.expect("the store is there");
+        assert_eq!(found, ChainLook::Broken(Broken::TrimmedTooSoon { count: last }));
+        fixture.clock.advance(DAY);
+        intruder.undo().await;
+    }
     // A log that takes several looks, and a change at its beginning.
     for hundred in 0..60 {
         record(&fixture, hundred * 100..hundred * 100 + 100).await;
@@ -496,13 +501,13 @@ async fn a_note_goes_although_its_event_is_no_longer_kept(fixture: StoreFixture)
 
 /// Someone whom the policy of the team has refused at the entrance is known by the row about it alone.
 async fn someone_whom_only_the_log_names_is_erased(fixture: StoreFixture) {
-    let member = MemberId::accept("M-9").expect("valid");
-    let erase = async || fixture.store.erase_member(&member, &[], false, BY).await.expect("the store is there");
-    assert!(erase().await.is_err_and(|found| found.is_unknown));
-    let target = AuditTarget::new(TargetKind::Member, member.as_str());
-    let act = AuditEntry::done(fixture.clock.now(), Actor::Source("hr".to_owned()), Action::TeamChange, target);
-    for is_sealed in [true, false] {
-        fixture.store.record(vec![act.clone()]).await.expect("the store is there");
+    for (id, is_sealed) in [("M-8", true), ("M-9", false)] {
+        let member = MemberId::accept(id).expect("valid");
+        let erase = async || fixture.store.erase_member(&member, &[], false, BY).await.expect("the store is there");
+        assert!(erase().await.is_err_and(|found| found.is_unknown));
+        let target = AuditTarget::new(TargetKind::Member, id);
+        let act = AuditEntry::done(fixture.clock.now(), Actor::Source("hr".to_owned()), Action::TeamChange, target);
+        fixture.store.record(vec![act]).await.expect("the store is there");
         if is_sealed {
             seal(&fixture.store).await;
         }
@@ -1242,9 +1247,7 @@ fn facts_of(event: &serde_json::Value) -> String {
         _ => &["entity"],
     };
     for name in wanted {
-        // Whose session it was is not known where none had the id.
-        let is_unknown = *name == "user" && event["status_code"] == "unknown_session";
-        assert!(event[*name].is_null() == is_unknown, "{name}: {event}");
+        assert!(!event[*name].is_null(), "{name}: {event}");
     }
     let [user, session, privilege, actor] =
         [&event["user"]["uid"], &event["session"]["uid"], &event["privileges"][0], &event["actor"]["user"]["uid"]]

@@ -121,7 +121,10 @@ const MAY_MAKE_TABLES: &[(&str, &str)] = &[
     ("INSERT INTO brakes", "of a churn, where the brake is on; of an event or a list of the team"),
     ("UPDATE admissions SET admitted_at", "where the clock was set back by more than a minute"),
     ("DELETE FROM admissions WHERE brake", "of a churn, where the brake is on"),
-    ("SELECT at, became, number FROM audit WHERE action", "of the retention, once a day, and of a verification"),
+    (
+        "SELECT at, became, number FROM audit WHERE action",
+        "of the retention, in each step of a removal, and of a verification; one row a day",
+    ),
     ("DELETE FROM audit WHERE number IS NOT NULL", "of the retention, for up to 200 rows"),
     ("SELECT id FROM audit WHERE number IS NULL AND note", "an operator erases a customer"),
     ("SELECT number, id FROM audit WHERE number IS NOT NULL AND note", "the same"),

@@ -81,9 +81,11 @@ async fn a_bridge_works_behind_a_pooler_of_sessions() {
     works_and_leaves_nothing(|database| Pooler::start("session", database, POOL_SIZE), POOL_SIZE).await;
 }
 
-/// Behind a pooler with so many connections a bridge works, and leaves no setting and no prepared statement to other clients.
+/// Behind a pooler with `connections` connections a bridge works, and leaves no setting and no prepared statement to other clients.
 async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler, connections: u32) {
     let database = servers::fresh_database();
+    let (_, name) = database.rsplit_once('/').expect("a URL with a database");
+    run_sql(&database, &format!("ALTER DATABASE \"{name}\" SET synchronous_commit = off")).await;
     let pooler = start(&database);
     let url = pooler.url_of(&database);
     does_everything(&url).await;
@@ -97,9 +99,9 @@ async fn works_and_leaves_nothing(start: impl Fn(&str) -> Pooler, connections: u
     for client in &mut clients {
         let left = "SELECT current_setting('lock_timeout') || ' ' || current_setting('statement_timeout') || ' ' || \
                     current_setting('idle_in_transaction_session_timeout') || ' ' || current_setting('enable_seqscan') \
-                    || ' ' || (SELECT COUNT(*) FROM pg_prepared_statements)";
+                    || ' ' || current_setting('synchronous_commit') || ' ' || (SELECT COUNT(*) FROM pg_prepared_statements)";
         let row = sqlx::raw_sql(left).fetch_one(client).await.expect("it runs");
-        assert_eq!(row.get::<String, _>(0), "0 0 0 on 0");
+        assert_eq!(row.get::<String, _>(0), "0 0 0 on off 0");
     }
 }
 

@@ -427,13 +427,15 @@ async fn a_leave_overtakes_an_older_event_in_back_off(fixture: StoreFixture) {
     fixture.clock.advance(Duration::from_secs(1));
     let leave = team.arrives("M-1", fixture.clock.now(), TeamHappening::Left).await;
     assert!(claimed(&fixture.store).await.is_none(), "the join is worked on");
+    let listed = async || {
+        let filter = OpenFilter { state: OpenState::Pending, customer: None, after: None, limit: 10 };
+        let page = fixture.store.open_events(filter).await.expect("the store is there");
+        page.events.iter().map(|row| (row.id, row.waits_for, row.behind)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [(join, WaitsFor::InProgress, None), (leave, WaitsFor::Behind, Some(join))]);
     let at = fixture.clock.now().plus(Duration::from_secs(600));
     team.ends(&claim, Fate::Retry { at, setback: Setback::ServerError }).await;
-    let filter = OpenFilter { state: OpenState::Pending, customer: None, after: None, limit: 10 };
-    let listed = fixture.store.open_events(filter).await.expect("the store is there").events;
-    let told: Vec<_> = listed.iter().map(|row| (row.id, row.waits_for, row.behind)).collect();
-    let expected = [(join, WaitsFor::Behind, Some(leave)), (leave, WaitsFor::Budget, None)];
-    assert_eq!(told, expected, "the list of open events says the same");
+    assert_eq!(listed().await, [(join, WaitsFor::Behind, Some(leave)), (leave, WaitsFor::Budget, None)]);
     let claim = claimed(&fixture.store).await.expect("the leave is due although the join is in back-off");
     assert_eq!(claim.work.event.id, leave);
     assert_eq!(claim.work.overtaken, ["m@example.com"], "the join may have been about to adopt someone");

@@ -118,8 +118,8 @@ fn takes_away(happening: &TeamHappening) -> bool {
     }
 }
 
-/// True if the member was an admin when the bridge looked last, and is none by the list: it may be older, and what takes an admin away
-/// would seem to take none.
+/// True if the member was an admin when the bridge looked last, and is none by the list. The list may be older than that look, and what
+/// takes an admin away would seem to take none.
 fn lacks_admin(list: &StaffList, state: &TeamMember) -> bool {
     let known = state.observed().filter(|known| known.is_active_admin());
     known.is_some_and(|known| !list.staff.iter().any(|one| one.id == known.id && one.is_active_admin()))

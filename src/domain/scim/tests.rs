@@ -1115,7 +1115,7 @@ fn an_admin_is_not_taken_away_by_a_list_from_before_they_were_one() {
             assert_eq!(ask(old), Permission::WantsList, "{list:?}");
             let is_granted = |at_hand| matches!(ask(at_hand), Permission::Granted { .. });
             let now = PolicyAtHand { is_of_now: true, ..old };
-            assert!(is_granted(now), "somebody else took the role away: {:?}", ask(now));
+            assert!(is_granted(now), "another admin took the role away: {:?}", ask(now));
             assert!(is_granted(PolicyAtHand { is_final: true, ..old }), "it is judged when it is carried out");
         }
     }

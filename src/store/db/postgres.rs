@@ -53,6 +53,18 @@ const APPLIED: &str = "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY
 
 type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
+/// For what a commit waits: a value of `synchronous_commit` by which it is on the server's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CommitWait(&'static str);
+
+impl CommitWait {
+    /// The default that a session met; `on` where by the default a commit waits for no disk.
+    pub(super) fn by_default(met: &str) -> Self {
+        let waits = ["local", "remote_write", "remote_apply"];
+        Self(waits.into_iter().find(|value| *value == met).unwrap_or("on"))
+    }
+}
+
 /// A connection to a server, or to a pooler in front of it.
 pub(in crate::store) struct ServerSession {
     connection: PgConnection,
@@ -64,16 +76,16 @@ pub(in crate::store) struct ServerSession {
 }
 
 impl ServerSession {
-    /// A session on which no statement waits or runs for too long, and whose commits are on disk. `loses_commits`: by the default of
-    /// the server, the database or the role they are not.
-    pub(super) async fn new(connection: PgConnection, is_direct: bool, loses_commits: bool) -> Result<Self, DbFault> {
+    /// A session on which no statement waits or runs for too long, and whose commits are on disk, whatever default the server, the
+    /// database or the role gets later.
+    pub(super) async fn new(connection: PgConnection, is_direct: bool, commit: CommitWait) -> Result<Self, DbFault> {
         let mut session = Self { connection, is_direct, is_in_transaction: false, settings: Vec::new() };
         let limits = [
             format!("lock_timeout = {LOCK_TIMEOUT_MS}"),
             format!("statement_timeout = {STATEMENT_TIMEOUT_MS}"),
             format!("idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}"),
         ];
-        let durable = loses_commits.then(|| "synchronous_commit = on".to_owned());
+        let durable = [format!("synchronous_commit = {}", commit.0)];
         session.set(limits.into_iter().chain(PLANS.map(str::to_owned)).chain(durable).collect()).await?;
         Ok(session)
     }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::fault::DbFault;
 use super::pool::{READER_WAIT_MAX, ReaderPool};
-use super::postgres::ServerSession;
+use super::postgres::{CommitWait, ServerSession};
 use super::query::{Query, Row};
 
 /// Timeout of a connection's first answer: a pooler lets a client in and then makes it wait for a connection to the server.
@@ -118,30 +118,30 @@ impl Server {
             connected => connected?,
         };
         let asking = tokio::time::timeout(ANSWER_TIME_MAX, ask(&mut connection)).await;
-        let met = asking.map_err(|_| DbFault::PoolBusy)??;
-        if self.must_write && met.only_reads {
+        let facts = asking.map_err(|_| DbFault::PoolBusy)??;
+        if self.must_write && facts.only_reads {
             return Err(DbFault::OnlyReads);
         }
-        ServerSession::new(connection, met.is_direct, met.loses_commits).await
+        ServerSession::new(connection, facts.is_direct, facts.commit).await
     }
 }
 
-/// The other end of a connection.
-struct Met {
+/// The words of a server, or of a pooler in front of it, about itself.
+struct ServerFacts {
     is_direct: bool,
     /// `true` if it takes no writes.
     only_reads: bool,
-    /// `true` if a commit waits for no disk by default.
-    loses_commits: bool,
+    /// For what a commit waits.
+    commit: CommitWait,
 }
 
-/// Asks a connection for its other end. As one message, since it may be a pooler's.
-async fn ask(connection: &mut PgConnection) -> Result<Met, sqlx::Error> {
+/// Asks a server about itself. As one message, since a pooler may stand in between.
+async fn ask(connection: &mut PgConnection) -> Result<ServerFacts, sqlx::Error> {
     let row = sqlx::raw_sql(ASK).fetch_one(connection).await?;
     let mark: Option<String> = row.try_get(0)?;
     let (only_reads, commit): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     let is_direct = mark.is_some_and(|mark| !mark.is_empty());
-    Ok(Met { is_direct, only_reads: only_reads == "on", loses_commits: commit == "off" })
+    Ok(ServerFacts { is_direct, only_reads: only_reads == "on", commit: CommitWait::by_default(&commit) })
 }
 
 /// `true` for a refusal that a start parameter may have caused: of the protocol (08), not supported (0A), or a wrong value (22)

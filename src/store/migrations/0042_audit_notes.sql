@@ -1,8 +1,7 @@
--- Whom the notes of the audit log are about: an erasure finds them although the event that a note is about is no longer kept.
+-- The customer or the member of the team that a note of the audit log is about, once the event that the note is about is no longer kept:
+-- an erasure finds the note by it.
 CREATE TABLE audit_notes (
     audit_id TEXT NOT NULL PRIMARY KEY,
-    lane     TEXT NOT NULL                 -- a customer, or a member of the team
+    lane     TEXT NOT NULL
 );
 CREATE INDEX audit_notes_of_lane ON audit_notes (lane);
-INSERT INTO audit_notes (audit_id, lane) SELECT audit.id, events.lane FROM audit JOIN events ON events.id = audit.event_id
-    WHERE audit.note IS NOT NULL AND events.lane IS NOT NULL;

@@ -9,11 +9,11 @@ use crate::store::Kept;
 const ROUNDS: u64 = 3;
 
 /// Aim of one replica next to a file.
-pub(super) const BESIDE_SQLITE: Aim = Aim::AtLeast(0.5);
+pub(super) const AIM_NEXT_TO_SQLITE: Aim = Aim::AtLeast(0.5);
 /// Aim of several replicas next to one.
-const BESIDE_ONE: Aim = Aim::AtLeast(0.97);
+const AIM_NEXT_TO_ONE: Aim = Aim::AtLeast(0.97);
 /// The same where one would wait for Podero.
-const BESIDE_ONE_WITH_LATENCY: Aim = Aim::AtLeast(1.2);
+const AIM_NEXT_TO_ONE_WITH_LATENCY: Aim = Aim::AtLeast(1.2);
 
 /// Numbers of replicas, in words of the table.
 const REPLICAS: [&str; 3] = ["1 replica", "2 replicas", "3 replicas"];
@@ -35,9 +35,9 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     let name = "RabbitMQ to Podero (PostgreSQL, 1 replica)";
     let mut figures = vec![
         Figure::of_turns(name, "events/s", &beside_null, None),
-        Figure::of_turns(&format!("{name}, next to SQLite"), "events/s", &beside_sqlite, Some(BESIDE_SQLITE)),
+        Figure::of_turns(&format!("{name}, next to SQLite"), "events/s", &beside_sqlite, Some(AIM_NEXT_TO_SQLITE)),
     ];
-    figures.extend(beside_one("RabbitMQ to Podero", &turns, BESIDE_ONE));
+    figures.extend(beside_one("RabbitMQ to Podero", &turns, AIM_NEXT_TO_ONE));
     for (track, replicas) in tracks.iter_mut().zip(REPLICAS) {
         let cost = track.cost(bench.servers, CUSTOMERS).await?;
         let of = format!("RabbitMQ to Podero (PostgreSQL, {replicas})");
@@ -47,7 +47,7 @@ pub(crate) async fn measure(bench: &Bench<'_>) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The same with a Podero that takes its time, as many calls at once of all replicas together as of one.
+/// The same with a Podero that takes its time. All replicas together make as many calls at once as one.
 async fn with_latency(tracks: &mut [Track]) -> anyhow::Result<Vec<Figure>> {
     for track in &*tracks {
         track.target.answer_after(LATENCY_MS).await?;
@@ -61,7 +61,7 @@ async fn with_latency(tracks: &mut [Track]) -> anyhow::Result<Vec<Figure>> {
     let way = format!("RabbitMQ to Podero that takes {LATENCY_MS} ms");
     let mut figures =
         vec![Figure::of_turns(&format!("{way} (PostgreSQL, 1 replica)"), "events/s", &beside_limit, None)];
-    figures.extend(beside_one(&way, &turns, BESIDE_ONE_WITH_LATENCY));
+    figures.extend(beside_one(&way, &turns, AIM_NEXT_TO_ONE_WITH_LATENCY));
     Ok(figures)
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::replicas::BESIDE_SQLITE;
+use super::replicas::AIM_NEXT_TO_SQLITE;
 use super::{Aim, Bench, Figure};
 use crate::cost::Meter;
 use crate::load::{Load, Outcome, Shape};
@@ -52,7 +52,7 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         }
     };
     let load = Load::new(Shape::Single);
-    let (mut rates, mut times, mut beside, mut beside_file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut rates, mut times, mut beside, mut next_to_file) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let [ours, limit, nothing] = outcomes((&load, CONNECTIONS), [&bridge, &durable, &empty]).await?;
         rates.push((ours.per_second, limit.per_second));
@@ -60,7 +60,7 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
         beside.push((ours.per_second, nothing.per_second));
         if let Some(bridge) = &on_file {
             let [on_file] = outcomes((&load, CONNECTIONS), [bridge]).await?;
-            beside_file.push((ours.per_second, on_file.per_second));
+            next_to_file.push((ours.per_second, on_file.per_second));
         }
     }
     let (rate, time) = match kept {
@@ -74,7 +74,7 @@ async fn singles(bench: &Bench<'_>, kept: Kept) -> anyhow::Result<Vec<Figure>> {
     ];
     if on_file.is_some() {
         let name = kept.named("durable accept by webhook, next to SQLite");
-        figures.push(Figure::of_turns(&name, "events/s", &beside_file, Some(BESIDE_SQLITE)));
+        figures.push(Figure::of_turns(&name, "events/s", &next_to_file, Some(AIM_NEXT_TO_SQLITE)));
     }
     figures.extend(cost(bench, &store, (&bridge, &load)).await?);
     Ok(figures)
