@@ -585,14 +585,14 @@ async fn park_all(fixture: &StoreFixture) -> Vec<String> {
         let fate = Fate::Parked { reason: Reason::Refused, detail: "said no".to_owned() };
         refused.push(fixture.ends(&format!("C-{number}"), fate).await.to_string());
     }
-    for customer in ["C-21", "C-22"] {
+    for customer in ["C-101", "C-102"] {
         fixture.ends(customer, Fate::Parked { reason: Reason::ChurnBrake, detail: "the limit is 0".to_owned() }).await;
     }
-    let mut message = fixture.arrival("C-31", Happening::Churned);
+    let mut message = fixture.arrival("C-103", Happening::Churned);
     let notice = Notice {
         id: notice_id("message", Topic::EventParked),
         topic: Topic::EventParked,
-        order_key: "C-31".to_owned(),
+        order_key: "C-103".to_owned(),
         subject: message.id.to_string(),
         time: message.received_at,
         data: Value::Null,

@@ -837,20 +837,25 @@ fn a_filter_finds_what_is_kept() {
     }
 }
 
+/// An event of now, for which the policy is asked.
+fn event_at_hand(happening: TeamHappening) -> TeamEvent {
+    TeamEvent {
+        id: EventId(Uuid::from_u128(99)),
+        member: member(),
+        time: at(9),
+        received_at: at(9),
+        effective_at: None,
+        happening,
+    }
+}
+
 #[test]
 fn nobody_is_made_admin_while_the_join_is_under_way() {
     let mut world = World::new();
     world.write(&ScimWrite::Create(ScimDocument::read(&entra_user()).expect("a user"))).expect("made");
     let facts = world.known.facts();
     let [happening] = &world.regroup(ScimGroup::Admin, true)[..] else { panic!("one event") };
-    let event = TeamEvent {
-        id: EventId(Uuid::from_u128(99)),
-        member: member(),
-        time: at(9),
-        received_at: at(9),
-        effective_at: None,
-        happening: happening.clone(),
-    };
+    let event = event_at_hand(happening.clone());
     for (allows_admins, is_refused) in [(false, true), (true, false)] {
         let mut policy = policy();
         (policy.team.is_enabled, policy.team.allows_admins) = (true, allows_admins);
@@ -1026,14 +1031,7 @@ fn an_admin_without_an_external_id_is_made_admin_by_no_one() {
     world.role_from = RoleFrom::Roles;
     let document = ScimDocument::read(&user).expect("a user");
     let [join] = &world.write(&ScimWrite::Create(document)).expect("made")[..] else { panic!("one event") };
-    let event = |happening: &TeamHappening| TeamEvent {
-        id: EventId(Uuid::from_u128(99)),
-        member: member(),
-        time: at(9),
-        received_at: at(9),
-        effective_at: None,
-        happening: happening.clone(),
-    };
+    let event = |happening: &TeamHappening| event_at_hand(happening.clone());
     let colleague = |address: &str, external_id: Option<&str>| Colleague {
         id: Uuid::from_u128(1),
         role: PoderoRole::Admin,
@@ -1092,14 +1090,7 @@ fn an_admin_is_not_taken_away_by_a_list_from_before_they_were_one() {
     let other = colleague(2, PoderoRole::Admin);
     let staff_before = vec![colleague(1, PoderoRole::Staff), other.clone()];
     for happening in [TeamHappening::Left, TeamHappening::RoleChanged { role: MemberRole::Staff }] {
-        let event = TeamEvent {
-            id: EventId(Uuid::from_u128(99)),
-            member: member(),
-            time: at(9),
-            received_at: at(9),
-            effective_at: None,
-            happening,
-        };
+        let event = event_at_hand(happening);
         for staff in [staff_before.clone(), vec![other.clone()]] {
             let list = StaffList { asked_at: at(8), staff, bound: BTreeMap::new() };
             let old = PolicyAtHand {
