@@ -236,8 +236,10 @@ impl StoreView {
     /// All members that an event named, those first who are members now; at most [`MEMBERS_MAX`].
     pub async fn members(&self) -> Result<Vec<KnownMember>, Error> {
         let rows: Vec<(String, String, u64, Option<String>)> = query(
-            "SELECT lane, state, (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = 'parked'), \
-             (SELECT scim_users.id FROM scim_users WHERE scim_users.lane = members.lane AND user_name IS NOT NULL) \
+            // Conditions that imply those of no index of few rows, as in the outbox.
+            "SELECT lane, state, \
+             (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND COALESCE(events.state, '') = 'parked'), \
+             (SELECT scim_users.id FROM scim_users WHERE scim_users.lane = members.lane AND COALESCE(user_name, '') <> '') \
              FROM members ORDER BY active DESC, lane LIMIT $1",
         )
         .bind(MEMBERS_MAX)

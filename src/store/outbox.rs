@@ -127,7 +127,8 @@ pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>
         .map(|new| serde_json::to_string(new.notice).expect("a notice has only serialisable fields"))
         .collect();
     for name in Target::names_of(tx.targets) {
-        let mut last = last_waiting(tx, name, &new).await?;
+        // Without targets none waits.
+        let mut last = if tx.targets.is_empty() { HashMap::new() } else { last_waiting(tx, name, &new).await? };
         let in_order = new.iter().zip(&bodies).map(|(new, body)| {
             let last = last.entry(&new.notice.order_key).or_default();
             *last = seq_after(last, new.seq);
@@ -145,10 +146,12 @@ pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>
     Ok(())
 }
 
+// Waiting notices of one order key are looked for by a condition that does not imply that of `notices_due`: PostgreSQL might look
+// through all that wait in it, since it seems empty by statistics that were taken while none did.
 static LAST: RowStatement = RowStatement::new(
     &["order_key", "target"],
     "SELECT {order_key}, (SELECT MAX(seq) FROM notices WHERE notices.target = {target} AND notices.order_key = {order_key} \
-     AND state = 'pending') {from}",
+     AND published_at IS NULL AND COALESCE(state, '') = 'pending') {from}",
 );
 
 /// The `seq`s of the last waiting notices of the order keys of new ones.
@@ -229,8 +232,9 @@ impl Take {
             }
             let due = ours(format!(
                 "SELECT {columns} FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
-                 AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.state = 'pending' \
-                 AND older.order_key = mine.order_key AND older.seq < mine.seq) ORDER BY due_at LIMIT $3",
+                 AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.published_at IS NULL \
+                 AND COALESCE(older.state, '') = 'pending' AND older.order_key = mine.order_key AND older.seq < mine.seq) \
+                 ORDER BY due_at LIMIT $3",
                 columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
             ));
@@ -251,11 +255,11 @@ impl Take {
             if taken.len() == self.limit {
                 break;
             }
-            // Not by `NOT EXISTS`, which PostgreSQL makes a join over all that wait, planned while nothing did.
+            // Not by `NOT EXISTS`, which PostgreSQL makes a join over all that wait, planned while nothing did. As for `LAST`.
             let chosen = tx.db.chosen(&format!(
                 "SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
-                 AND seq = (SELECT MIN(older.seq) FROM notices AS older WHERE older.target = $2 AND older.state = 'pending' \
-                 AND older.order_key = mine.order_key) ORDER BY due_at LIMIT $4{}",
+                 AND seq = (SELECT MIN(older.seq) FROM notices AS older WHERE older.target = $2 AND older.published_at IS NULL \
+                 AND COALESCE(older.state, '') = 'pending' AND older.order_key = mine.order_key) ORDER BY due_at LIMIT $4{}",
                 tx.db.skip_locked(),
                 compares = reach.compares(),
             ));

@@ -551,8 +551,14 @@ const AT_REST: &str = "UPDATE events SET state = 'applied', settled_at = 1; UPDA
     UPDATE lanes SET ready_at = NULL; VACUUM FULL; ANALYZE";
 
 /// Indexes of the rows that wait or are parked. Those statistics say that there are none, so that a walk through all of one seems free.
-const OF_FEW: &[&str] =
-    &["events_unsettled", "events_later", "events_parked", "events_parked_counts", "notices_due", "notices_in_order"];
+const OF_FEW: &[&str] = &[
+    "events_unsettled",
+    "events_later",
+    "events_parked",
+    "events_parked_counts",
+    "notices_due",
+    "notices_unpublished",
+];
 
 /// Statements that look through all of such an index, and why they may: the beginning of the statement.
 const MAY_WALK: &[(&str, &str)] =
@@ -580,6 +586,24 @@ fn walks(plan: &[String]) -> bool {
     plan.iter().enumerate().any(walks)
 }
 
+/// Walks that a plan makes without one of the indexes of few rows. Of two that seem empty PostgreSQL takes the smaller one, and a few
+/// pages more of rows that were there decide it: no statement may walk through the one where the other is larger.
+async fn walks_elsewhere(connection: &mut PgConnection, statements: &[Statement]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for index in OF_FEW {
+        let without = AssertSqlSafe(format!("BEGIN; DROP INDEX {index}"));
+        sqlx::raw_sql(without).execute(&mut *connection).await.expect("it is there");
+        for Statement { file, text } in statements {
+            let plan = generic_plan(connection, text).await.expect("as with the index");
+            if walks(&plan) && !MAY_WALK.iter().any(|(start, _)| text.starts_with(start)) {
+                wrong.push(format!("{file}: walks without {index}: {text}\n{}", plan.join("\n")));
+            }
+        }
+        sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.expect("the index is back");
+    }
+    wrong
+}
+
 #[tokio::test]
 async fn on_postgres_no_generic_plan_reads_a_whole_table_but_those_that_may() {
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
@@ -592,7 +616,8 @@ async fn on_postgres_no_generic_plan_reads_a_whole_table_but_those_that_may() {
         }
         let settings = AssertSqlSafe(format!("SET plan_cache_mode = force_generic_plan; {all} {settings}"));
         sqlx::raw_sql(settings).execute(&mut connection).await.expect("set");
-        for Statement { file, text } in &statements(Form::AllRows(&types)) {
+        let statements = statements(Form::AllRows(&types));
+        for Statement { file, text } in &statements {
             let plan = match generic_plan(&mut connection, text).await {
                 Ok(plan) => plan,
                 Err(error) => {
@@ -614,6 +639,9 @@ async fn on_postgres_no_generic_plan_reads_a_whole_table_but_those_that_may() {
                     None => wrong.push(format!("{file}: {table}: {text}\n{}", plan.join("\n"))),
                 }
             }
+        }
+        if more == AT_REST {
+            wrong.extend(walks_elsewhere(&mut connection, &statements).await);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -6,9 +6,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use podero_bridge::clock::Clock;
 use podero_bridge::pump;
-use podero_bridge::store::{OpenError, Settings, Store};
+use podero_bridge::store::{OpenError, Settings, Store, Target};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::time::Instant;
@@ -118,19 +119,28 @@ async fn a_pooler_that_drops_start_parameters_is_recognised_as_well() {
         .await;
 }
 
+/// Makes the database note the `synchronous_commit` under which each event is written.
+async fn notes_commits(database: &str) {
+    drop(open(database).await.expect("the tables are made"));
+    let notes = "CREATE TABLE met (setting TEXT NOT NULL); CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO met VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; \
+                 CREATE TRIGGER meet AFTER INSERT OR UPDATE ON events FOR EACH ROW EXECUTE FUNCTION meet()";
+    run_sql(database, notes).await;
+}
+
+/// The different values that [`notes_commits`] has noted.
+async fn noted_commits(database: &str) -> Vec<String> {
+    let mut connection = PgConnection::connect(database).await.expect("the database is there");
+    let noted = sqlx::query_scalar("SELECT DISTINCT setting FROM met ORDER BY setting");
+    noted.fetch_all(&mut connection).await.expect("it answers")
+}
+
 /// A server or a role whose default lets a commit be lost does not make the bridge's commits so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_waits_for_the_disk_whatever_the_default_of_the_database() {
     let database = servers::fresh_database();
-    drop(open(&database).await.expect("the tables are made"));
+    notes_commits(&database).await;
     let (_, name) = database.rsplit_once('/').expect("a URL with a database");
-    run_sql(
-        &database,
-        "CREATE TABLE met (setting TEXT NOT NULL); CREATE FUNCTION meet() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN INSERT INTO met VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$; \
-             CREATE TRIGGER meet AFTER INSERT OR UPDATE ON events FOR EACH ROW EXECUTE FUNCTION meet()",
-    )
-    .await;
     let pooler = Pooler::start("transaction", &database, SMALL_POOL);
     // The second is an operator's choice that loses no commit of this server: it stays.
     for (turn, (default, expected)) in [("off", "on"), ("local", "local")].into_iter().enumerate() {
@@ -144,11 +154,75 @@ async fn a_commit_waits_for_the_disk_whatever_the_default_of_the_database() {
             let world = ProcessWorld::start(folder.path(), &environment);
             world.recovers(2 * turn + way).await;
             assert_eq!(world.bridge.terminate(), Some(0));
-            let mut connection = PgConnection::connect(&database).await.expect("the database is there");
-            let settings = sqlx::query_scalar::<_, String>("SELECT DISTINCT setting FROM met");
-            assert_eq!(settings.fetch_all(&mut connection).await.expect("it answers"), [expected], "{default}, {url}");
+            assert_eq!(noted_commits(&database).await, [expected], "{default}, {url}");
         }
     }
+}
+
+/// A server that is told another default while the bridge works does not take it from the bridge's commits either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_waits_for_the_disk_after_a_reload_of_the_server() {
+    let postgres = Postgres::start();
+    let database = postgres.url();
+    notes_commits(&database).await;
+    let poolers = ["session", "transaction"].map(|mode| Pooler::start(mode, &database, POOL_SIZE));
+    let ways: Vec<String> =
+        [database.clone()].into_iter().chain(poolers.iter().map(|it| it.url_of(&database))).collect();
+    // Of a connection that has no setting of its own, the default is what it has.
+    let mut other = PgConnection::connect(&database).await.expect("the database is there");
+    for (way, url) in ways.iter().enumerate() {
+        run_sql(&database, "TRUNCATE met").await;
+        let (folder, environment) = settings(url);
+        let world = ProcessWorld::start(folder.path(), &environment);
+        world.recovers(2 * way).await;
+        run_sql(&database, "ALTER SYSTEM SET synchronous_commit = off").await;
+        run_sql(&database, "SELECT pg_reload_conf()").await;
+        until("the default is the new one", async || {
+            let row = sqlx::raw_sql("SHOW synchronous_commit").fetch_one(&mut other).await.expect("it answers");
+            (row.get::<String, _>(0) == "off").then_some(())
+        })
+        .await;
+        world.recovers(2 * way + 1).await;
+        assert_eq!(world.bridge.terminate(), Some(0));
+        assert_eq!(noted_commits(&database).await, ["on"], "{url}");
+        run_sql(&database, "ALTER SYSTEM RESET synchronous_commit").await;
+        run_sql(&database, "SELECT pg_reload_conf()").await;
+    }
+}
+
+/// The server itself gives up a wait for a lock, and a statement that does not end: a client that only went away would leave it waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_gives_up_a_write_that_waits_or_runs_too_long() {
+    let database = servers::fresh_database();
+    let poolers = ["session", "transaction"].map(|mode| Pooler::start(mode, &database, SMALL_POOL));
+    let ways = [database.clone()].into_iter().chain(poolers.iter().map(|it| it.url_of(&database)));
+    let mut stores = Vec::new();
+    for url in ways {
+        let settings = Settings { url, targets: vec![Target::Amqp], works: true };
+        let (store, writer) = Store::open(settings, Clock::system()).await.expect("the store opens");
+        tokio::spawn(writer.run());
+        stores.push(store);
+    }
+    let fail = async |reason: &str| {
+        let writes = stores.iter().map(|store| store.due_notices(Target::Amqp, 1, Duration::from_secs(60)));
+        for error in join_all(writes).await.into_iter().map(|written| written.expect_err("it does not end")) {
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        let mut connection = PgConnection::connect(&database).await.expect("the database is there");
+        let running = "SELECT query FROM pg_stat_activity \
+                       WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+        let running: Vec<String> = sqlx::query_scalar(running).fetch_all(&mut connection).await.expect("it answers");
+        assert!(running.is_empty(), "still at the server: {running:?}");
+    };
+    let mut other = PgConnection::connect(&database).await.expect("the database is there");
+    let lock = "BEGIN; LOCK TABLE notices IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut other).await.expect("it is free");
+    fail("locked by another session").await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.expect("it runs");
+    let sleep = "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$; \
+                 CREATE TRIGGER sleep BEFORE UPDATE ON notices FOR EACH STATEMENT EXECUTE FUNCTION sleep()";
+    run_sql(&database, sleep).await;
+    fail("the statement took too long").await;
 }
 
 /// A client without the start parameter that a pooler refuses.
