@@ -91,11 +91,12 @@ struct KeepHashes {
     rows: Vec<Hashed>,
 }
 
-/// A state that has changed since it was read has another hash, or will be read again.
+/// A state that has changed since it was read has another hash, or will be read again. No hash is `-`; `IS NULL` would imply the
+/// condition of an index of all customers without a hash, and each row would be looked for among them.
 static KEEP: RowStatement = RowStatement::new(
     &["lane", "email_hash", "state"],
-    "UPDATE customers SET email_hash = {email_hash} {from} WHERE customers.lane = {lane} AND customers.email_hash IS NULL \
-     AND customers.state = {state}",
+    "UPDATE customers SET email_hash = {email_hash} {from} WHERE customers.lane = {lane} AND customers.state = {state} \
+     AND COALESCE(customers.email_hash, '-') = '-'",
 );
 
 impl Write for KeepHashes {

@@ -292,9 +292,9 @@ impl Erase {
              AND state IN ('pending', 'waiting', 'scheduled', 'parked') GROUP BY state ORDER BY state",
         );
         found.unsettled = unsettled.bind(&self.person.lane).fetch_all(&mut *tx).await?;
-        let unpublished = "SELECT COUNT(*) FROM notices WHERE customer = $1 AND state = 'pending'";
+        let unpublished = "SELECT COUNT(*) FROM notices WHERE customer = $1 AND state = (SELECT 'pending')";
         found.unpublished = self.count(tx, unpublished).await?;
-        let open_alerts = "SELECT COUNT(*) FROM pumps WHERE customer = $1 AND has_alert = 1";
+        let open_alerts = "SELECT COUNT(*) FROM pumps WHERE customer = $1 AND has_alert + 0 = 1";
         found.open_alerts = self.count(tx, open_alerts).await?;
         Ok(found)
     }

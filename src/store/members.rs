@@ -238,7 +238,7 @@ impl StoreView {
         let rows: Vec<(String, String, u64, Option<String>)> = query(
             // Conditions that imply those of no index of few rows, as in the outbox.
             "SELECT lane, state, \
-             (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND COALESCE(events.state, '') = 'parked'), \
+             (SELECT COUNT(*) FROM events WHERE events.lane = members.lane AND events.state = (SELECT 'parked')), \
              (SELECT scim_users.id FROM scim_users WHERE scim_users.lane = members.lane AND COALESCE(user_name, '') <> '') \
              FROM members ORDER BY active DESC, lane LIMIT $1",
         )

@@ -151,7 +151,7 @@ pub(super) async fn insert_all(tx: &mut Transaction<'_>, new: Vec<NewNotice<'_>>
 static LAST: RowStatement = RowStatement::new(
     &["order_key", "target"],
     "SELECT {order_key}, (SELECT MAX(seq) FROM notices WHERE notices.target = {target} AND notices.order_key = {order_key} \
-     AND published_at IS NULL AND COALESCE(state, '') = 'pending') {from}",
+     AND published_at IS NULL AND state = (SELECT 'pending')) {from}",
 );
 
 /// The `seq`s of the last waiting notices of the order keys of new ones.
@@ -233,7 +233,7 @@ impl Take {
             let due = ours(format!(
                 "SELECT {columns} FROM notices AS mine WHERE target = $1 AND state = 'pending' AND due_at {compares} $2 \
                  AND NOT EXISTS (SELECT 1 FROM notices AS older WHERE older.target = $1 AND older.published_at IS NULL \
-                 AND COALESCE(older.state, '') = 'pending' AND older.order_key = mine.order_key AND older.seq < mine.seq) \
+                 AND older.state = (SELECT 'pending') AND older.order_key = mine.order_key AND older.seq < mine.seq) \
                  ORDER BY due_at LIMIT $3",
                 columns = TakenNotice::COLUMNS,
                 compares = reach.compares(),
@@ -259,7 +259,7 @@ impl Take {
             let chosen = tx.db.chosen(&format!(
                 "SELECT id FROM notices AS mine WHERE target = $2 AND state = 'pending' AND due_at {compares} $3 \
                  AND seq = (SELECT MIN(older.seq) FROM notices AS older WHERE older.target = $2 AND older.published_at IS NULL \
-                 AND COALESCE(older.state, '') = 'pending' AND older.order_key = mine.order_key) ORDER BY due_at LIMIT $4{}",
+                 AND older.state = (SELECT 'pending') AND older.order_key = mine.order_key) ORDER BY due_at LIMIT $4{}",
                 tx.db.skip_locked(),
                 compares = reach.compares(),
             ));

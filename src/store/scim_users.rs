@@ -104,8 +104,9 @@ impl StoreView {
     async fn member_of_derived(&self, id: &str) -> Result<Option<MemberId>, Error> {
         let named = query("SELECT lane FROM members ORDER BY lane LIMIT $1").bind(MEMBERS_MAX);
         let mut lanes: BTreeSet<String> = named.fetch_all::<String>(&self.readers).await?.into_iter().collect();
-        let named =
-            query("SELECT lane FROM events WHERE lane > $1 AND lane < $2 AND state IN ('pending', 'waiting') LIMIT $3");
+        let named = query(
+            "SELECT lane FROM events WHERE lane > $1 AND lane < $2 AND state || '' IN ('pending', 'waiting') LIMIT $3",
+        );
         let named = named.with((MEMBER_LANE, LANES_END, OPEN_EVENTS_MAX));
         lanes.extend(named.fetch_all::<String>(&self.readers).await?);
         let members = lanes.iter().filter_map(|lane| member_of_lane(lane).and_then(MemberId::accept));

@@ -173,7 +173,7 @@ impl StoreView {
         // The limit is part of the text: a plan for any limit of PostgreSQL's would expect a tenth of the rows, and sort all of them.
         let page = match (&filter.customer, filter.state) {
             (Some(customer), state) => query(ours(format!(
-                "SELECT {columns} FROM (SELECT * FROM events WHERE lane = $1 AND state = $2 AND tries_from >= $3 \
+                "SELECT {columns} FROM (SELECT * FROM events WHERE lane = $1 AND state = (SELECT CAST($2 AS TEXT)) AND tries_from >= $3 \
                  AND (tries_from > $3 OR id > $4) ORDER BY tries_from, id LIMIT {limit}) AS e \
                  LEFT JOIN lanes AS l ON l.lane = e.lane ORDER BY e.tries_from, e.id",
                 columns = OpenRow::COLUMNS,

@@ -175,10 +175,10 @@ const CALLS: &str = "INSERT INTO calls (id, event_id, at, operation, outcome, to
     SELECT id, id, received_at, 'update_user', 'done', 20 FROM events WHERE state = 'applied'";
 
 /// An outgoing event for each customer, which is out.
-const NOTICES: &str = "INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state) \
-    SELECT '00000000-0000-4000-8003-' || CAST(100000000000 + n AS TEXT), 'amqp', '00000000-0000-4000-8003-' || \
+const NOTICES: &str = "INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state, \
+    published_at) SELECT '00000000-0000-4000-8003-' || CAST(100000000000 + n AS TEXT), 'amqp', '00000000-0000-4000-8003-' || \
     CAST(100000000000 + n AS TEXT), 'customer.provisioned', 'customer/C-' || CAST(n AS TEXT), 'C-' || CAST(n AS TEXT), \
-    '{\"data\": {\"customer_id\": \"C-' || CAST(n AS TEXT) || '\"}}', 1, 1, 0, 'published' FROM numbers";
+    '{\"data\": {\"customer_id\": \"C-' || CAST(n AS TEXT) || '\"}}', 1, 1, 0, 'published', 1 FROM numbers";
 
 /// Makers of the heat pumps that [`add_pumps`] adds.
 pub(crate) const MAKERS: usize = 20;

@@ -466,9 +466,10 @@ const FILLED: &str = "
         WHEN n % 400 = 3 THEN 'waiting' ELSE 'applied' END AS state FROM generate_series(1, 30000) AS n) AS numbered;
     INSERT INTO calls (id, event_id, at, operation, outcome, took_ms)
         SELECT n::text, md5(n::text), n, 'create_user', 'done', 1 FROM generate_series(1, 30000) AS n;
-    INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state)
+    INSERT INTO notices (id, target, seq, topic, order_key, customer, body, created_at, due_at, failures, state, published_at)
         SELECT md5(n::text), 'amqp', n::text, 'topic', 'customer/C-' || n % 10000, 'C-' || n % 10000, repeat('x', 300), n, n, 0,
-        CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'published' END FROM generate_series(1, 30000) AS n;
+        CASE WHEN n % 100 = 0 THEN 'pending' ELSE 'published' END, CASE WHEN n % 100 <> 0 THEN n END
+        FROM generate_series(1, 30000) AS n;
     INSERT INTO watched (user_id, customer, due_at, since, polled_at, roster)
         SELECT md5(n::text), 'C-' || n, n, 1, n, 1 FROM generate_series(1, 10000) AS n;
     INSERT INTO pumps (heat_pump, user_id, customer, knowledge, is_retired, has_alert, record, version, checked_at, manufacturer)
@@ -548,7 +549,7 @@ fn settings_of_plans(name: &str) -> String {
 
 /// A bridge that has nothing to do, when the server counts its rows: nothing says that any are ever pending, parked or due.
 const AT_REST: &str = "UPDATE events SET state = 'applied', settled_at = 1; UPDATE notices SET state = 'published', published_at = 1; \
-    UPDATE lanes SET ready_at = NULL; VACUUM FULL; ANALYZE";
+    UPDATE lanes SET ready_at = NULL; UPDATE pumps SET has_alert = 0; VACUUM FULL; ANALYZE";
 
 /// Indexes of the rows that wait or are parked. Those statistics say that there are none, so that a walk through all of one seems free.
 const OF_FEW: &[&str] = &[
@@ -556,8 +557,17 @@ const OF_FEW: &[&str] = &[
     "events_later",
     "events_parked",
     "events_parked_counts",
+    "events_announced",
     "notices_due",
     "notices_unpublished",
+    "notices_in_order",
+    "lanes_ready",
+    "customers_unhashed",
+    "audit_unsealed",
+    "pumps_alerting",
+    "pumps_alerting_by_id",
+    "scim_users_by_name",
+    "scim_users_by_external_id",
 ];
 
 /// Statements that look through all of such an index, and why they may: the beginning of the statement.
@@ -568,7 +578,10 @@ const MAY_WALK: &[(&str, &str)] =
 fn walks(plan: &[String]) -> bool {
     let is_of_one = |step: &&String| {
         let filter = step.contains("Filter: ");
-        filter && ["lane = ", "lane IS NULL", "order_key = ", "(id = ", ".id = "].iter().any(|one| step.contains(one))
+        filter
+            && ["lane = ", "lane > ", "lane IS NULL", "customer = ", "heat_pump = ", "order_key = ", "(id = ", ".id = "]
+                .iter()
+                .any(|one| step.contains(one))
     };
     let walks = |(place, step): (usize, &String)| {
         let is_of_few = OF_FEW.iter().any(|index| step.contains(&format!(" {index} ")));
@@ -640,7 +653,7 @@ async fn on_postgres_no_generic_plan_reads_a_whole_table_but_those_that_may() {
                 }
             }
         }
-        if more == AT_REST {
+        if more == AT_REST && wrong.is_empty() {
             wrong.extend(walks_elsewhere(&mut connection, &statements).await);
         }
     }

@@ -210,7 +210,8 @@ async fn the_server_gives_up_a_write_that_waits_or_runs_too_long() {
         }
         let mut connection = PgConnection::connect(&database).await.expect("the database is there");
         let running = "SELECT query FROM pg_stat_activity \
-                       WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+                       WHERE datname = current_database() AND state = 'active' \
+                       AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
         let running: Vec<String> = sqlx::query_scalar(running).fetch_all(&mut connection).await.expect("it answers");
         assert!(running.is_empty(), "still at the server: {running:?}");
     };
