@@ -276,7 +276,8 @@ async fn with_few_file_descriptors_connections_wait_and_the_process_lives() {
     until("it takes events again", async || {
         let mut stream = TcpStream::connect(door).await.ok()?;
         stream.write_all(&request).await.ok()?;
-        (status(&read(&mut stream).await) == 202).then_some(())
+        // A connection that the kernel took among the silent ones may end without an answer.
+        read(&mut stream).await.starts_with("HTTP/1.1 202 ").then_some(())
     })
     .await;
     assert!(!bridge.log().contains("Too many open files"), "the door leaves some for the rest of the house");
