@@ -91,8 +91,8 @@ pub(super) enum IfNew {
 }
 
 /// Writes a known pump that has not changed since it was read and whose indexed columns stay as they are: nearly always. SQLite
-/// rewrites each index whose column is set, even to the same value. A value of the condition might imply that of an index of few rows, such as
-/// those with an alert: as for `RowStatement`, none may serve but the key.
+/// rewrites each index whose column is set, even to the same value. A value of the condition
+/// might imply that of an index of few rows, such as those with an alert: as for `RowStatement`, none may serve but the key.
 const QUIET: &str = "UPDATE pumps SET record = $7, version = $8, checked_at = $9 WHERE heat_pump = $1 AND version = $13 AND user_id = $2 \
     AND customer IS NOT DISTINCT FROM CAST($3 AS TEXT) AND knowledge = $4 AND is_retired + 0 = $5 AND has_alert + 0 = $6 \
     AND manufacturer IS NOT DISTINCT FROM CAST($10 AS TEXT) AND region IS NOT DISTINCT FROM CAST($11 AS TEXT) \
